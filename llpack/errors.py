@@ -31,3 +31,7 @@ class WeightsMismatch(LlpackError):
 
 class OutputError(LlpackError):
     """A result could not be written: it exists already, or the disk is full or not writable."""
+
+
+class PublishingFailed(LlpackError):
+    """The Hub did not take what was to be published, or a Space did not start."""

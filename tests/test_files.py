@@ -72,17 +72,19 @@ def test_iso_beyond_16_bits_is_kept(tmp_path):
     assert read_exif(write(tmp_path, "jpg", exif=exif)).iso == 409600
 
 
+def exiftool(*arguments) -> str:
+    return subprocess.run(["exiftool", *arguments], capture_output=True, check=True).stdout.decode()
+
+
 @pytest.mark.skipif(not shutil.which("exiftool"), reason="exiftool is not installed")
 @pytest.mark.parametrize("format", FORMATS)
 def test_exiftool_reads_it_without_complaint(tmp_path, format):
     path = write(tmp_path, format)
-    command = ["exiftool", "-json", "-n", "-a", "-all", "-validate", "-warning", "-error", path]
-    (tags,) = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-    warnings = tags.get("Warning", [])
-    warnings = [warnings] if isinstance(warnings, str) else warnings
+    path = write(tmp_path, format)
+    complaints = exiftool("-api", "Validate=1", "-a", "-s3", "-warning", "-error", path)
     # Exif demands tags for the sake of readers of 1998; nothing else may be wrong.
-    assert [text for text in warnings if not text.startswith("Missing required")] == []
-    assert "Error" not in tags
+    assert all(line.startswith("Missing required") for line in complaints.splitlines())
+    (tags,) = json.loads(exiftool("-json", "-n", path))
     read = {
         "make": tags["Make"],
         "model": tags["Model"],
