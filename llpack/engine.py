@@ -1,0 +1,234 @@
+"""From a RawFrame to a picture: amplify, network, render, in strips, with the time of each stage.
+
+No float image of the whole frame ever exists: strips of the mosaic are amplified, restored and
+rendered one after the other, and each is written straight to its place in the upright picture.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from llpack.amplifier import AMPLIFICATION_RANGE, amplify
+from llpack.errors import LlpackError
+from llpack.inference import DRAW_HALO, LOOK_HALO, Inference, strip_bounds, with_halo
+from llpack.machine import fastest_precision, keep_freed_memory, peak_memory_mib, usable_cpus
+from llpack.packing import PACK, STRIDE, pad_to_stride
+from llpack.raw import RawFrame
+from llpack.rendering import Demosaic, place_strip, render_strip, upright_size
+from llpack.weights import Weights, load_weights
+
+# Positions of the 1/16 grid in one strip. `look` repeats 19 rows on either side of a strip, so its
+# strips are as tall as memory allows (a whole frame of 12 MP); `draw` repeats only five.
+LOOK_POSITIONS = 50_000
+DRAW_POSITIONS = 9_000
+PLAIN_ROWS = 512  # of the mosaic, in one strip of the plain picture; even
+
+
+@dataclass
+class Stages:
+    """Seconds of each stage, in the order in which they first ran."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - started
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds.values())
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A restored picture and how it came about.
+
+    picture : (H, W, 3), upright, sRGB; uint8, or uint16 when 16 bits were asked for
+    amplification : the factor used
+    amplification_source : "estimated", "chosen" or "exposure ratio"
+    """
+
+    picture: np.ndarray
+    amplification: float
+    amplification_source: str
+    weights: Weights
+    stages: Stages
+    threads: int
+    precision: str
+    megapixels: float
+    peak_memory_mib: float
+
+    @property
+    def megapixels_per_second(self) -> float:
+        return self.megapixels / self.stages.total
+
+    def table(self) -> list[tuple[str, str]]:
+        """The runtime readout, as (label, value) rows for people."""
+        rows = [(name, f"{seconds:.3f} s") for name, seconds in self.stages.seconds.items()]
+        return [
+            *rows,
+            ("total", f"{self.stages.total:.3f} s"),
+            ("speed", f"{self.megapixels_per_second:.1f} MP/s ({self.megapixels:.1f} MP)"),
+            ("amplification", f"x{self.amplification:.4g} ({self.amplification_source})"),
+            ("computed with", f"{self.threads} threads, {self.precision}"),
+            ("peak memory", f"{self.peak_memory_mib:.0f} MiB"),
+            ("weights", f"{self.weights.name}, {self.weights.source}"),
+            ("sha256", self.weights.sha256[:16]),
+        ]
+
+
+class Restorer:
+    """The network, ready to restore frames; one object serves any number of them, one at a time."""
+
+    def __init__(self, weights: Weights):
+        self.weights = weights
+        self.threads = usable_cpus()
+        torch.set_num_threads(self.threads)
+        keep_freed_memory()
+        self._inference = Inference(weights.network, fastest_precision())
+
+    def estimate(self, frame: RawFrame) -> float:
+        """The amplification that the histogram network chooses for a frame."""
+        if self.weights.amplifier is None:
+            raise LlpackError(
+                f"The weights '{self.weights.name}' cannot estimate an amplification: "
+                "give a number from 1 to 1000."
+            )
+        return self.weights.amplifier.estimate(frame)
+
+    def restore(
+        self,
+        frame: RawFrame,
+        amplification: float | None = None,
+        *,
+        bits: int = 8,
+        source: str = "chosen",
+        stages: Stages | None = None,
+    ) -> Restored:
+        """Restore a frame; `amplification` None estimates it.
+
+        stages : clock to go on with, when reading the file has been timed already.
+        Raises LlpackError for an amplification outside 1..1000.
+        """
+        stages = Stages() if stages is None else stages
+        if amplification is None:
+            with stages("amplify"):
+                amplification, source = self.estimate(frame), "estimated"
+        amplification = checked_amplification(amplification)
+        with torch.inference_mode():
+            picture = self._picture(frame, amplification, bits, stages)
+        return Restored(
+            picture=picture,
+            amplification=amplification,
+            amplification_source=source,
+            weights=self.weights,
+            stages=stages,
+            threads=self.threads,
+            precision=str(self._inference.precision).removeprefix("torch."),
+            megapixels=frame.megapixels,
+            peak_memory_mib=peak_memory_mib(),
+        )
+
+    def _picture(self, frame, amplification, bits, stages) -> np.ndarray:
+        rows, columns = -(-frame.height // STRIDE), -(-frame.width // STRIDE)
+        low = self._look(frame, amplification, rows, columns, stages)
+        picture = _empty_picture(frame, bits)
+        for first, last in strip_bounds(rows, max(8, DRAW_POSITIONS // columns)):
+            top, bottom = with_halo(first, last, rows, DRAW_HALO)
+            with stages("amplify"):
+                mosaic = self._amplified(frame, amplification, top, bottom)
+            with stages("network"):
+                drawn = self._inference.draw(low[:, :, top:bottom], mosaic)
+                skip = (first - top) * STRIDE
+                height = min(last * STRIDE, frame.height) - first * STRIDE
+                drawn = drawn[0, :, skip : skip + height, : frame.width].float()
+            with stages("render"):
+                strip = self._rendered(drawn, frame, bits)
+                place_strip(picture, strip, first * STRIDE, frame.orientation)
+        return picture
+
+    def _look(self, frame, amplification, rows, columns, stages) -> torch.Tensor:
+        """(1, 64, H/16, W/16): the low-resolution half for the whole frame."""
+        low = torch.empty(
+            (1, PACK**2, rows, columns),
+            dtype=self._inference.precision,
+            memory_format=torch.channels_last,
+        )
+        for first, last in strip_bounds(rows, max(2 * LOOK_HALO, LOOK_POSITIONS // columns)):
+            top, bottom = with_halo(first, last, rows, LOOK_HALO)
+            with stages("amplify"):
+                mosaic = self._amplified(frame, amplification, top, bottom)
+            with stages("network"):
+                looked = self._inference.look(mosaic)
+                low[:, :, first:last] = looked[:, :, first - top : last - top]
+        return low
+
+    def _amplified(self, frame, amplification, top: int, bottom: int) -> torch.Tensor:
+        rows = slice(top * STRIDE, min(bottom * STRIDE, frame.height))
+        if self.weights.convention == "srgb":  # the authors' input, see `amplify`
+            mosaic = amplify(
+                frame, amplification, rows, balanced=False, value_range=(0.0, math.inf)
+            )
+        else:
+            mosaic = amplify(frame, amplification, rows)
+        return pad_to_stride(mosaic)
+
+    def _rendered(self, drawn: torch.Tensor, frame: RawFrame, bits: int) -> np.ndarray:
+        if self.weights.convention == "srgb":  # the authors' network draws display sRGB itself
+            return _to_codes(drawn, bits)
+        return render_strip(drawn.square_(), frame.camera_to_srgb, bits=bits)
+
+
+def load_restorer(weights: str | None = None) -> Restorer:
+    """A Restorer with the given weights: a path, "owner/name" on the Hub, "paper", or the default."""
+    return Restorer(load_weights(weights))
+
+
+def plain_picture(frame: RawFrame, amplification: float, *, bits: int = 8) -> np.ndarray:
+    """The honest 'before': the same amplification, white balance, colours and curve, but a bilinear
+    demosaic in the network's place. Upright, (H, W, 3)."""
+    amplification = checked_amplification(amplification)
+    picture = _empty_picture(frame, bits)
+    demosaic = Demosaic()
+    with torch.inference_mode():
+        for first in range(0, frame.height, PLAIN_ROWS):
+            last = min(first + PLAIN_ROWS, frame.height)
+            top, bottom = with_halo(first, last, frame.height, 2)
+            drawn = demosaic(amplify(frame, amplification, slice(top, bottom)))
+            drawn = drawn[0, :, first - top : last - top]
+            strip = render_strip(drawn, frame.camera_to_srgb, bits=bits)
+            place_strip(picture, strip, first, frame.orientation)
+    return picture
+
+
+def checked_amplification(amplification: float) -> float:
+    """The amplification as a float; raises LlpackError when it is not from 1 to 1000."""
+    low, high = AMPLIFICATION_RANGE
+    if not low <= amplification <= high:
+        raise LlpackError(
+            f"An amplification of {amplification:g} is not possible: "
+            f"give a number from {low:g} to {high:g}, or let it be estimated."
+        )
+    return float(amplification)
+
+
+def _empty_picture(frame: RawFrame, bits: int) -> np.ndarray:
+    height, width = upright_size(frame.height, frame.width, frame.orientation)
+    return np.empty((height, width, 3), np.uint8 if bits == 8 else np.uint16)
+
+
+def _to_codes(display: torch.Tensor, bits: int) -> np.ndarray:
+    """(3, h, w) display values -> (h, w, 3), truncated as the authors' evaluation does."""
+    top = 2**bits - 1
+    codes = display.clamp(0, 1).mul_(top).permute(1, 2, 0)
+    return codes.to(torch.uint8 if bits == 8 else torch.uint16).contiguous().numpy()

@@ -1,0 +1,79 @@
+"""What this machine can do: processors, precision, memory."""
+
+import ctypes
+import functools
+import os
+import platform
+import time
+
+import torch
+from torch.nn import functional as F
+
+# glibc's mallopt parameters (malloc.h)
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+
+def usable_cpus() -> int:
+    """Processors that this process may use: its affinity and its control group's quota.
+
+    A container on a large host often sees all of the host's processors and may use two.
+    """
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:  # cgroup v2: "quota period", or "max period"
+            quota, period = file.read().split()
+        if quota != "max":
+            cpus = min(cpus, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        pass
+    return cpus or 1
+
+
+@functools.cache
+def fastest_precision() -> torch.dtype:
+    """bfloat16 where the processor computes faster in it than in float32, else float32.
+
+    Measured, not looked up: a processor that lists the instructions may still run them slower (an
+    avx512_bf16 without AMX can take twice the time of float32).
+    """
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return torch.float32
+    seconds = {dtype: _seconds_of_convolution(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    return min(seconds, key=seconds.get)
+
+
+@torch.inference_mode()
+def _seconds_of_convolution(dtype: torch.dtype) -> float:
+    """Best of five of a convolution of the dense blocks' size."""
+    x = torch.zeros(1, 128, 64, 256, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    weight = torch.zeros(32, 128, 3, 3, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    best = float("inf")
+    for _ in range(6):
+        started = time.perf_counter()
+        F.conv2d(x, weight, padding=1)
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep large freed blocks (up to half a GiB) for the next strip.
+
+    By default each large tensor is mapped anew and every page of it is faulted in and zeroed by the
+    kernel, which costs up to a third of the network's time. Only glibc has the switch.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 512 * 2**20)
+
+
+def peak_memory_mib() -> float:
+    """The largest resident memory of this process so far, in MiB; 0 where it is not known."""
+    try:
+        with open("/proc/self/status") as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return 0.0
