@@ -1,0 +1,100 @@
+"""The model card of published weights: metadata for the Hub, and words for people."""
+
+LICENSE = "mit"
+TAGS = ("llpack", "low-light", "raw", "image-restoration", "computational-photography")
+_CITATION = """\
+@inproceedings{lamba2020towards,
+  title     = {Towards Fast and Light-Weight Restoration of Dark Images},
+  author    = {Lamba, Mohit and Balaji, Atul and Mitra, Kaushik},
+  booktitle = {British Machine Vision Conference},
+  year      = {2020}
+}
+"""
+_ARCHITECTURES = {
+    "detail": "LLPackNet with llpack's detail path (DetailNet)",
+    "paper": "LLPackNet, the network of the paper",
+}
+_CONVENTIONS = {
+    "camera": "an amplified, white-balanced RGGB mosaic in, square-root-encoded camera RGB out",
+    "srgb": "an amplified RGGB mosaic without white balance in, display sRGB out, as the authors "
+    "have it",
+}
+
+
+def model_card(config: dict, repo: str, body: str | None = None) -> str:
+    """The text of README.md for the repository `repo`.
+
+    config: config.json of the weights. body: the text that comes with the weights (with the
+    measured table and the limits), whose own metadata, if any, is kept where ours says nothing;
+    without it, a short text is made from the config.
+    """
+    from huggingface_hub import RepoCard
+
+    card = RepoCard(body if body is not None else _text(config, repo))
+    metadata = {
+        "library_name": "llpack",
+        "pipeline_tag": "image-to-image",
+        "license": LICENSE,
+        "tags": sorted({*TAGS, *(card.data.get("tags") or ())}),
+    }
+    for key, value in metadata.items():
+        card.data[key] = value
+    return str(card)
+
+
+def _text(config: dict, repo: str) -> str:
+    training = config.get("training") or {}
+    return f"""
+# {config["name"]}
+
+Weights for [LLPackNet](https://arxiv.org/abs/2011.14133), which restores extremely dark RAW
+photographs on a CPU, in the format of llpack: `model.safetensors` and `config.json` with its
+SHA-256.
+
+```python
+import llpack
+
+restorer = llpack.load_restorer("{repo}")
+restored = restorer.restore(llpack.read_raw("night.arw"))
+```
+
+- Architecture: {_ARCHITECTURES[config["architecture"]]}, {config["output"]} output.
+- Convention: {_CONVENTIONS[config["convention"]]}.
+- Amplification: {"estimated from the mosaic" if config["amplifier"] else "must be given"}.
+
+## Where they come from
+
+{_origin(training)}
+
+## How good they are
+
+Not measured for this card. `python -m llpack evaluate` measures them.
+
+## Limits
+
+For Bayer sensors. What is too dark to be seen is guessed, not recovered: do not use results as
+evidence.{_LIMITS[config["convention"]]}
+
+## Citation
+
+```bibtex
+{_CITATION}```
+"""
+
+
+_LIMITS = {
+    "camera": "",
+    "srgb": " These weights draw the colours of the camera that they were trained for, which is"
+    " the Sony A7S II if they are the authors' own.",
+}
+
+
+def _origin(training: dict) -> str:
+    if "checkpoint" in training:
+        return (
+            f"Converted from the checkpoint `{training['checkpoint']}` (SHA-256 "
+            f"`{training['checkpoint_sha256']}`), which has the layout of the authors' code, "
+            "https://github.com/MohitLamba94/LLPackNet (MIT licence)."
+        )
+    lines = [f"- {key}: {value}" for key, value in training.items()]
+    return "\n".join(lines) or "The config says nothing about the training."
