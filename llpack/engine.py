@@ -7,6 +7,7 @@ rendered one after the other, and each is written straight to its place in the u
 import math
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -23,7 +24,8 @@ from llpack.rendering import Demosaic, place_strip, render_strip, upright_size
 from llpack.weights import Weights, load_weights
 
 # Positions of the 1/16 grid in one strip. `look` repeats 19 rows on either side of a strip, so its
-# strips are as tall as memory allows (a whole frame of 12 MP); `draw` repeats only five.
+# strips are as tall as memory allows (a whole frame of 12 MP), and all threads share one; `draw`
+# repeats only five, and each thread draws a strip of its own.
 LOOK_POSITIONS = 50_000
 DRAW_POSITIONS = 9_000
 PLAIN_ROWS = 512  # of the mosaic, in one strip of the plain picture; even
@@ -47,6 +49,13 @@ class Stages:
     @property
     def total(self) -> float:
         return sum(self.seconds.values())
+
+    def add_concurrent(self, wall_seconds: float, parts: list["Stages"]) -> None:
+        """Time that several threads spent at once: wall time, split as the threads' own clocks."""
+        busy = sum(part.total for part in parts)
+        for part in parts:
+            for name, seconds in part.seconds.items():
+                self.seconds[name] = self.seconds.get(name, 0.0) + wall_seconds * seconds / busy
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ class Restorer:
     def __init__(self, weights: Weights):
         self.weights = weights
         self.threads = usable_cpus()
-        torch.set_num_threads(self.threads)
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="draw")
         keep_freed_memory()
         self._inference = Inference(weights.network, fastest_precision())
 
@@ -141,21 +150,37 @@ class Restorer:
 
     def _picture(self, frame, amplification, bits, stages) -> np.ndarray:
         rows, columns = -(-frame.height // STRIDE), -(-frame.width // STRIDE)
+        torch.set_num_threads(self.threads)
         low = self._look(frame, amplification, rows, columns, stages)
         picture = _empty_picture(frame, bits)
-        for first, last in strip_bounds(rows, max(8, DRAW_POSITIONS // columns)):
-            top, bottom = with_halo(first, last, rows, DRAW_HALO)
-            with stages("amplify"):
-                mosaic = self._amplified(frame, amplification, top, bottom)
-            with stages("network"):
-                drawn = self._inference.draw(low[:, :, top:bottom], mosaic)
-                skip = (first - top) * STRIDE
-                height = min(last * STRIDE, frame.height) - first * STRIDE
-                drawn = drawn[0, :, skip : skip + height, : frame.width].float()
-            with stages("render"):
-                strip = self._rendered(drawn, frame, bits)
-                place_strip(picture, strip, first * STRIDE, frame.orientation)
+
+        def draw(strip: tuple[int, int]) -> Stages:
+            torch.set_num_threads(1)  # for this thread: every strip has one to itself
+            with torch.inference_mode():
+                return self._draw_strip(frame, amplification, low, strip, picture)
+
+        strips = strip_bounds(rows, max(8, DRAW_POSITIONS // columns))
+        started = time.perf_counter()
+        parts = list(self._pool.map(draw, strips))
+        stages.add_concurrent(time.perf_counter() - started, parts)
         return picture
+
+    def _draw_strip(self, frame, amplification, low, strip, picture) -> Stages:
+        """One strip from the low-resolution half to its place in the picture."""
+        stages = Stages()
+        first, last = strip
+        top, bottom = with_halo(first, last, low.shape[2], DRAW_HALO)
+        with stages("amplify"):
+            mosaic = self._amplified(frame, amplification, top, bottom)
+        with stages("network"):
+            drawn = self._inference.draw(low[:, :, top:bottom], mosaic)
+            skip = (first - top) * STRIDE
+            height = min(last * STRIDE, frame.height) - first * STRIDE
+            drawn = drawn[0, :, skip : skip + height, : frame.width].float()
+        with stages("render"):
+            codes = self._rendered(drawn, frame, 8 * picture.itemsize)
+            place_strip(picture, codes, first * STRIDE, frame.orientation)
+        return stages
 
     def _look(self, frame, amplification, rows, columns, stages) -> torch.Tensor:
         """(1, 64, H/16, W/16): the low-resolution half for the whole frame."""

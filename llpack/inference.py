@@ -7,6 +7,8 @@ frame can be restored in strips: `look` at 1/16 of the resolution, where nearly 
 field is, and `draw` from there to the picture.
 """
 
+import threading
+
 import torch
 from torch.nn import functional as F
 
@@ -89,21 +91,23 @@ def _two_step_order() -> torch.Tensor:
 
 
 class _Dense:
-    """A dense block with one buffer for all its features, kept from strip to strip."""
+    """A dense block with one buffer for all its features, kept from strip to strip.
+
+    Each thread has its own, since threads draw different strips at the same time.
+    """
 
     def __init__(self, block: DenseBlock, owner: Inference):
         self._layers = [owner._laid_out(layer.conv.weight) for layer in block.dense_layers]
         self._fuse = owner._laid_out(block.conv_1x1.weight)
-        self._buffer = torch.empty(0)
+        self._kept = threading.local()
 
     def dense(self, x: torch.Tensor) -> torch.Tensor:
         channels = x.shape[1]
         shape = (1, channels + GROWTH * DENSE_LAYERS, *x.shape[2:])
-        if self._buffer.shape != shape:
-            self._buffer = torch.empty(
-                shape, dtype=x.dtype, memory_format=torch.channels_last
-            )
-        features = self._buffer
+        features = getattr(self._kept, "buffer", None)
+        if features is None or features.shape != shape:
+            features = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+            self._kept.buffer = features
         features[:, :channels] = x
         for weight in self._layers:
             grown = F.conv2d(features[:, :channels], weight, padding=1)

@@ -21,6 +21,11 @@ from llpack.errors import LlpackError
 from llpack.metadata import Exif, clean_date, clean_number, clean_text, read_exif
 
 MIN_SIDE = 64  # pixels, the smallest mosaic the network takes
+# Endings by which a folder is searched and an upload is offered; what decides is the content.
+RAW_SUFFIXES = tuple(
+    ".arw .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf "
+    ".pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f".split()
+)
 
 # LibRaw's flip (bit 0 mirrors left-right, bit 1 top-bottom, bit 2 swaps rows and columns) -> EXIF.
 _EXIF_ORIENTATION = {0: 1, 1: 2, 3: 3, 2: 4, 4: 5, 6: 6, 7: 7, 5: 8}

@@ -34,6 +34,7 @@ _ISO_MEDIA_BRANDS = {
     b"avif": "an AVIF picture",
 }
 CANON_CR3_BRAND = b"crx "
+_OUT_OF_MEMORY = ("LibRawUnsufficientMemoryError", "LibRawMemPoolOverflowError")
 
 
 def refuse_other_files(path: Path) -> None:
@@ -125,7 +126,7 @@ def undecodable(error: Exception, name: str, exif: Exif, *, opened: bool) -> Llp
     suffix = Path(name).suffix.lower()
     if kind == "LibRawTooBigError":
         return LimitExceeded(f"{name} is larger than LibRaw accepts. Use a smaller file.")
-    if isinstance(error, MemoryError) or kind == "LibRawUnsufficientMemoryError":
+    if isinstance(error, MemoryError) or kind in _OUT_OF_MEMORY:
         return LimitExceeded(f"{name} needs more memory than there is. Use a smaller file.")
     recognised = opened or exif.make
     if recognised and kind in ("LibRawIOError", "LibRawDataError", "LibRawBadCropError"):

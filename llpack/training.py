@@ -18,16 +18,18 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 from torch.utils.data import DataLoader
 
+from llpack.amplifier_training import train_amplifier
 from llpack.network import DetailNet
 from llpack.patches import SyntheticBatches, training_photos
 from llpack.rendering import bt709_curve
+from llpack.weights import save_weights
 
 
 @dataclass(frozen=True)
 class Recipe:
     photos: str
-    steps: int = 14000
-    batch: int = 16
+    steps: int = 19000
+    batch: int = 8
     patch: int = 256  # mosaic pixels a side
     late_patch: int = 384  # in the last `late_part` of the steps, as many pixels a batch as before
     late_part: float = 0.25
@@ -219,3 +221,41 @@ def start_without_grid(network: DetailNet) -> None:
         colours = last.weight[:3].clone()
         last.weight.copy_(colours.repeat(last.out_channels // 3, 1, 1, 1))
         last.bias.zero_()
+
+
+def train(recipe: Recipe, folder: Path, name: str) -> Path:
+    """Run a recipe to its end, train the amplifier, and write the weights to ship.
+
+    Returns the folder with model.safetensors and config.json. An interrupted run goes on where its
+    last checkpoint was when it is started again with the same folder.
+    """
+    trainer = Trainer(recipe, folder)
+    trainer.run()
+    return export(trainer, train_amplifier(Path(recipe.photos)), name)
+
+
+def export(trainer: Trainer, amplifier: nn.Module, name: str) -> Path:
+    """Write a run's averaged weights and an amplifier as a weights folder inside the run's."""
+    tensors = trainer.averaged_weights()
+    tensors |= {f"amplifier.{key}": value for key, value in amplifier.state_dict().items()}
+    recipe = {key: value for key, value in asdict(trainer.recipe).items() if key != "photos"}
+    target = trainer.folder / "weights"
+    save_weights(
+        target,
+        tensors,
+        {
+            "format": 1,
+            "name": name,
+            "architecture": "detail",
+            "convention": "camera",
+            "output": "sigmoid",
+            "amplifier": True,
+            "training": {
+                "data": "synthetic dark RAW from photographs, calibrated sensor noise",
+                "steps": trainer.step,
+                "hours": round(trainer.seconds / 3600, 2),
+                "recipe": recipe,
+            },
+        },
+    )
+    return target
