@@ -1,0 +1,31 @@
+"""Restore extremely dark RAW photographs on a CPU with LLPackNet.
+
+    import llpack
+    frame = llpack.read_raw("night.arw")
+    restored = llpack.load_restorer().restore(frame)
+    llpack.write_picture("night.jpg", restored.picture, frame.exif, format="jpg")
+"""
+
+from llpack.errors import LlpackError
+from llpack.raw import RawFrame, read_raw
+
+__version__ = "0.1.0"
+__all__ = ["LlpackError", "RawFrame", "load_restorer", "read_raw", "write_picture"]
+
+
+def load_restorer(weights: str | None = None):
+    """A `Restorer` with the given weights: a path, "owner/name" on the Hub, "paper", or the default.
+
+    Torch is imported here and not before, so that reading files stays light.
+    """
+    from llpack.engine import Restorer
+    from llpack.weights import load_weights
+
+    return Restorer(load_weights(weights))
+
+
+def write_picture(path, picture, exif, *, format: str) -> None:
+    """Write a restored picture as "jpg", "png" or "tiff"; see `files.write_picture`."""
+    from llpack.files import write_picture
+
+    write_picture(path, picture, exif, format=format)

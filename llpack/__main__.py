@@ -1,0 +1,7 @@
+"""`python -m llpack ...`, see `cli`."""
+
+import sys
+
+from llpack.cli import main
+
+sys.exit(main())

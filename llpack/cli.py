@@ -1,0 +1,163 @@
+"""The command line: restore, inspect, darken, train, evaluate, bench, push, deploy.
+
+Each command translates its arguments, calls one function of the package and prints what it says.
+Heavy modules are imported by the command that needs them, so that `--help` is instant.
+"""
+
+import argparse
+import sys
+import traceback
+from pathlib import Path
+
+from llpack.errors import LlpackError
+
+EXIT_FAILED = 2  # something was refused or could not be done; the message says what
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, or 2 when any of its files failed."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except LlpackError as error:
+        return _refuse(error, options)
+    except OSError as error:
+        return _refuse(f"{error.filename or 'a file'}: {error.strerror or error}", options)
+    except KeyboardInterrupt:
+        print("Stopped. Finished files are complete; run the same command to go on.")
+        return EXIT_FAILED
+
+
+def _refuse(error, options) -> int:
+    if options.traceback:
+        traceback.print_exc()
+    print(f"llpack: {error}", file=sys.stderr)
+    return EXIT_FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m llpack", description=__doc__.split("\n")[0])
+    parser.add_argument("--traceback", action="store_true", help="show where an error arose")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    restore = _command(commands, "restore", _restore, "restore dark RAW files to pictures")
+    restore.add_argument("inputs", nargs="+", type=Path, metavar="IN", help="RAW files or folders")
+    restore.add_argument("-o", "--output", type=Path, required=True, help="file or folder")
+    restore.add_argument(
+        "--amplification", type=_amplification, default=None, metavar="auto|N",
+        help="factor from 1 to 1000, or auto: estimated from the file (default)",
+    )  # fmt: skip
+    restore.add_argument("--format", choices=("jpg", "png", "tiff"), help="default: jpg")
+    restore.add_argument("--overwrite", action="store_true", help="replace existing pictures")
+    _add_weights(restore)
+
+    inspect = _command(commands, "inspect", _inspect, "print what is read from a RAW file")
+    inspect.add_argument("file", type=Path)
+
+    darken = _command(commands, "darken", _darken, "make a dark RAW file from a photo")
+    darken.add_argument("photo", type=Path)
+    darken.add_argument("-o", "--output", type=Path, required=True, help="DNG file to write")
+    darken.add_argument("--ratio", type=float, required=True, help="1/ratio of the light is left")
+    darken.add_argument("--iso", type=float, required=True, help="100 to 25600")
+    darken.add_argument("--camera", default="Sony A7S II", help="whose noise and colours")
+    darken.add_argument("--size", type=_size, metavar="WxH", help="cut and resize to this size")
+    darken.add_argument("--orientation", type=int, choices=(1, 3, 6, 8), default=1,
+                        help="how the camera was held (EXIF)")  # fmt: skip
+    darken.add_argument("--seed", type=int, default=0)
+
+    train = _command(commands, "train", _train, "train the network and the amplifier on photos")
+    train.add_argument("photos", type=Path, help="folder of clean photos")
+    train.add_argument("-o", "--output", type=Path, required=True, help="run folder; resumed from")
+    train.add_argument("--steps", type=int, default=19000)
+    train.add_argument("--batch", type=int, default=8, help="patches of 256x256 a step")
+    train.add_argument("--name", default="llpack-detail", help="name of the weights")
+    return parser
+
+
+def _command(commands, name: str, run, help: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=help, description=help)
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_weights(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--weights", help="path, owner/name[@revision] on the Hub, or 'paper'; default: embedded"
+    )
+
+
+def _amplification(text: str) -> float | None:
+    if text == "auto":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is neither 'auto' nor a number") from None
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    try:
+        size = int(width), int(height)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 4256x2848") from None
+    if min(size) < 64 or any(side % 2 for side in size):
+        raise argparse.ArgumentTypeError("a size needs even sides from 64 pixels up")
+    return size
+
+
+def _restore(options) -> int:
+    from llpack.batch import restore_all
+
+    return restore_all(
+        options.inputs,
+        options.output,
+        amplification=options.amplification,
+        format=options.format,
+        overwrite=options.overwrite,
+        weights=options.weights,
+    )
+
+
+def _inspect(options) -> int:
+    from llpack.raw import read_raw
+
+    for label, value in read_raw(options.file).summary():
+        print(f"{label:<15} {value}")
+    return 0
+
+
+def _darken(options) -> int:
+    from llpack.dng import write_dng
+    from llpack.synthetic import COLOURS, darken, fit_photo, open_photo
+
+    photo = open_photo(options.photo)
+    if options.size:
+        photo = fit_photo(photo, options.size)
+    frame = darken(
+        photo,
+        camera=options.camera,
+        iso=options.iso,
+        ratio=options.ratio,
+        seed=options.seed,
+        orientation=options.orientation,
+    )
+    write_dng(
+        options.output,
+        frame.mosaic,
+        black_level=frame.black_level,
+        white_level=frame.white_level,
+        as_shot_neutral=[1 / gain for gain in frame.white_balance],
+        color_matrix=COLOURS[options.camera].matrix,
+        orientation=frame.orientation,
+        exif=frame.exif,
+    )
+    print(f"{options.output}: {frame.width} x {frame.height}, x1/{options.ratio:g} of the light")
+    return 0
+
+
+def _train(options) -> int:
+    from llpack.training import Recipe, train
+
+    train(Recipe(str(options.photos), options.steps, options.batch), options.output, options.name)
+    return 0
