@@ -71,7 +71,48 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--steps", type=int, default=19000)
     train.add_argument("--batch", type=int, default=8, help="patches of 256x256 a step")
     train.add_argument("--name", default="llpack-detail", help="name of the weights")
+    _add_evaluate(commands)
+    _add_bench(commands)
+    _add_publishing(commands)
     return parser
+
+
+def _add_evaluate(commands) -> None:
+    evaluate = _command(commands, "evaluate", _evaluate, "score the network on photos or on SID")
+    evaluate.add_argument("folder", type=Path, help="photos, or See-in-the-Dark (Sony/short, long)")
+    evaluate.add_argument("-o", "--output", type=Path, required=True, help="folder for the report")
+    evaluate.add_argument("--all-photos", action="store_true", help="not only the held-out ones")
+    evaluate.add_argument("--size", type=int, default=1024, help="long side; 0 keeps the photo's")
+    evaluate.add_argument("--nlm", action="store_true", help="also LibRaw + non-local means (slow)")
+    evaluate.add_argument("--pictures", action="store_true", help="keep the scored pictures")
+    evaluate.add_argument("--sheet", type=Path, metavar="FILE", help="write 100 %% crops to FILE")
+    evaluate.add_argument("--text", action="store_true", help="also words that tesseract reads")
+    _add_weights(evaluate)
+
+
+def _add_bench(commands) -> None:
+    bench = _command(commands, "bench", _bench, "measure speed and memory against peers")
+    bench.add_argument("-o", "--output", type=Path, help="write everything measured as JSON")
+    bench.add_argument("--chart", type=Path, help="draw the main figures to an SVG or PNG file")
+    bench.add_argument(
+        "--sizes", type=int, nargs="*", default=[3, 12, 24, 45, 61], choices=(3, 12, 24, 45, 61),
+        help="megapixels to measure growth at",
+    )  # fmt: skip
+
+
+def _add_publishing(commands) -> None:
+    push = _command(commands, "push", _push, "publish weights as a model repository on the Hub")
+    push.add_argument("repo", metavar="OWNER/NAME")
+    push.add_argument("--from", dest="source", type=Path, help="weights folder; default: embedded")
+    push.add_argument("--from-checkpoint", type=Path, metavar="FILE", help="an authors' checkpoint")
+    push.add_argument("--private", action="store_true")
+
+    deploy = _command(commands, "deploy", _deploy, "create or update a Space with this demo")
+    deploy.add_argument("space", metavar="OWNER/SPACE")
+    deploy.add_argument("--weights", metavar="OWNER/NAME", help="model repository to use")
+    deploy.add_argument("--hardware", help="for example cpu-basic or zero-a10g")
+    deploy.add_argument("--private", action="store_true")
+    deploy.add_argument("--dry-run", action="store_true", help="only list what would be done")
 
 
 def _command(commands, name: str, run, help: str) -> argparse.ArgumentParser:
@@ -160,4 +201,57 @@ def _train(options) -> int:
     from llpack.training import Recipe, train
 
     train(Recipe(str(options.photos), options.steps, options.batch), options.output, options.name)
+    return 0
+
+
+def _evaluate(options) -> int:
+    from llpack.evaluation import run_evaluation
+
+    return run_evaluation(
+        options.folder,
+        options.output,
+        weights=options.weights,
+        all_photos=options.all_photos,
+        long_side=options.size or None,
+        non_local_means=options.nlm,
+        pictures=options.pictures,
+        sheet_file=options.sheet,
+        text=options.text,
+    )
+
+
+def _bench(options) -> int:
+    import json
+
+    from llpack.benchmark import bench
+    from llpack.chart import draw
+
+    results = bench(options.sizes)
+    for name, ratio in results["ratios"].items():
+        print(f"{name}: {ratio:.2f}")
+    if options.output:
+        options.output.write_text(json.dumps(results, indent=1))
+    if options.chart:
+        draw(results, options.chart)
+    return 0
+
+
+def _push(options) -> int:
+    from llpack.publishing import push
+    from llpack.weights import EMBEDDED
+
+    push(options.from_checkpoint or options.source or EMBEDDED, options.repo, private=options.private)
+    return 0
+
+
+def _deploy(options) -> int:
+    from llpack.publishing import deploy
+
+    deploy(
+        options.space,
+        weights=options.weights,
+        hardware=options.hardware,
+        private=options.private,
+        dry_run=options.dry_run,
+    )
     return 0
