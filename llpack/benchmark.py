@@ -1,0 +1,279 @@
+"""Speed and memory against the machine's own limit and against peers, all in one run.
+
+Every case runs in a process of its own, which reports medians and its peak memory, so that no case
+profits from or pays for another. Quote ratios: absolute times belong to one machine on one day.
+"""
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from llpack.dng import write_dng
+from llpack.machine import peak_memory_mib, usable_cpus
+from llpack.synthetic import COLOURS, darken
+
+SIZES = {3: (2128, 1424), 12: (4256, 2848), 24: (6016, 4016), 45: (8256, 5504), 61: (9504, 6336)}
+CAMERA, RATIO, ISO = "Sony A7S II", 100.0, 1600.0
+MAIN_SIZE = 12
+REPEATS = 5
+LIMIT_SIDE = 4096  # of the matrices whose product gives the machine's limit
+
+
+def bench_photo(width: int, height: int) -> np.ndarray:
+    """(height, width, 3) uint8: a made-up scene, smooth areas and edges, the same on every machine."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    photo = np.stack([x / width, y / height, (x + y) / (width + height)], -1) * 180
+    for _ in range(60):
+        top, left = rng.integers(height), rng.integers(width)
+        photo[top : top + height // 8, left : left + width // 8] = rng.integers(0, 256, 3)
+    return photo.astype(np.uint8)
+
+
+def write_bench_file(path: Path, size: tuple[int, int]) -> None:
+    frame = darken(bench_photo(*size), camera=CAMERA, iso=ISO, ratio=RATIO)
+    write_dng(
+        path,
+        frame.mosaic,
+        black_level=frame.black_level,
+        white_level=frame.white_level,
+        as_shot_neutral=[1 / gain for gain in frame.white_balance],
+        color_matrix=COLOURS[CAMERA].matrix,
+        exif=frame.exif,
+        compress=False,
+    )
+
+
+def median_seconds(work, repeats: int) -> float:
+    """Median of `repeats` runs after one that does not count."""
+    work()
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+def case_import(path: Path, repeats: int) -> dict:
+    """A process that has only imported torch: what the memory of the others is counted from."""
+    return {"seconds": 0.0}
+
+
+def case_limit(path: Path, repeats: int) -> dict:
+    """Multiply-adds a second of large matrix products, in 1e9, in both precisions."""
+    import torch
+
+    rates = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a = torch.ones(LIMIT_SIDE, LIMIT_SIDE, dtype=dtype)
+        seconds = median_seconds(lambda a=a: a @ a, repeats)
+        rates[str(dtype).removeprefix("torch.")] = LIMIT_SIDE**3 / seconds / 1e9
+    return {"seconds": seconds, **rates}
+
+
+def case_network(path: Path, repeats: int, weights: str = "embedded") -> dict:
+    """Our engine's network stage alone."""
+    from llpack.engine import load_restorer
+    from llpack.network import multiply_adds
+    from llpack.raw import read_raw
+
+    frame, restorer = read_raw(path), load_restorer(weights)
+    restorer.restore(frame, RATIO)
+    runs = [restorer.restore(frame, RATIO) for _ in range(repeats)]
+    return {
+        "seconds": statistics.median(run.stages.seconds["network"] for run in runs),
+        "precision": runs[0].precision,
+        "gmac": multiply_adds(restorer.weights.network, frame.height, frame.width) / 1e9,
+    }
+
+
+def case_network_paper(path: Path, repeats: int) -> dict:
+    return case_network(path, repeats, "paper")
+
+
+def case_eager(path: Path, repeats: int) -> dict:
+    """The paper's network as its authors run it: plain float32 PyTorch on the whole frame."""
+    import torch
+
+    from llpack.amplifier import amplify
+    from llpack.raw import read_raw
+    from llpack.weights import load_weights
+
+    network, frame = load_weights("paper").network, read_raw(path)
+    mosaic = amplify(frame, RATIO, slice(0, frame.height))
+    with torch.no_grad():
+        return {"seconds": median_seconds(lambda: network(mosaic), repeats)}
+
+
+def case_unet(path: Path, repeats: int) -> dict:
+    """The U-Net of See in the Dark, random weights."""
+    import torch
+
+    from llpack.peers import SeeInTheDarkNet
+    from llpack.raw import read_raw
+
+    network, frame = SeeInTheDarkNet().eval(), read_raw(path)
+    mosaic = torch.zeros(1, 1, frame.height // 32 * 32, frame.width // 32 * 32)
+    with torch.no_grad():
+        return {"seconds": median_seconds(lambda: network(mosaic), max(1, repeats // 2))}
+
+
+def case_whole(path: Path, repeats: int, weights: str = "embedded") -> dict:
+    """File on disk to JPEG on disk, ours; `held_mib` is the mosaic and the finished picture."""
+    from llpack.engine import load_restorer
+    from llpack.files import write_picture
+    from llpack.raw import read_raw
+
+    restorer, target = load_restorer(weights), path.with_suffix(".jpg")
+
+    def work() -> None:
+        frame = read_raw(path)
+        restored = restorer.restore(frame, RATIO)
+        write_picture(target, restored.picture, frame.exif, format="jpg")
+
+    seconds = median_seconds(work, repeats)
+    frame = read_raw(path)
+    return {"seconds": seconds, "held_mib": frame.mosaic.size * (2 + 3) / 2**20}
+
+
+def case_whole_paper(path: Path, repeats: int) -> dict:
+    return case_whole(path, repeats, "paper")
+
+
+def case_plain(path: Path, repeats: int) -> dict:
+    """File on disk to JPEG on disk, the authors' pipeline written out plainly."""
+    from llpack.peers import plain_pipeline
+    from llpack.weights import load_weights
+
+    network, target = load_weights("paper").network, path.with_suffix(".jpg")
+    return {"seconds": median_seconds(lambda: plain_pipeline(network, path, target, RATIO), repeats)}
+
+
+CASES = {
+    name.removeprefix("case_"): function
+    for name, function in list(globals().items())
+    if name.startswith("case_")
+}
+
+
+def run_case(name: str, path: Path, threads: int, repeats: int = REPEATS) -> dict:
+    """One case in a process of its own, bound to `threads` processors."""
+    command = [sys.executable, "-m", "llpack.benchmark", name, str(path), str(threads), str(repeats)]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    if answer.returncode:
+        raise RuntimeError(f"benchmark case {name} failed: {answer.stderr[-500:]}")
+    return json.loads(answer.stdout.splitlines()[-1])
+
+
+def _child(name: str, path: str, threads: str, repeats: str) -> None:
+    import os
+
+    import torch
+
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(threads)])
+    torch.set_num_threads(int(threads))
+    result = CASES[name](Path(path), int(repeats))
+    print(json.dumps(result | {"peak_mib": peak_memory_mib()}))
+
+
+def machine() -> dict:
+    """What the numbers belong to."""
+    import torch
+
+    model = platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+        flags = next(line for line in lines if line.startswith("flags")).split()
+    except (OSError, StopIteration):
+        flags = []
+    return {
+        "processor": model,
+        "usable_cpus": usable_cpus(),
+        "bf16": [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags],
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": platform.platform(),
+    }
+
+
+def bench(sizes: list[int], report=print) -> dict:
+    """All cases; returns everything measured, for JSON, and reports a line as each one ends."""
+    threads = usable_cpus()
+    results: dict = {"machine": machine(), "cases": {}, "growth": {}, "threads": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        files = {size: Path(folder) / f"{size}mp.dng" for size in sorted({*sizes, MAIN_SIZE})}
+        for size, path in files.items():
+            write_bench_file(path, SIZES[size])
+        for name in CASES:
+            results["cases"][name] = run_case(name, files[MAIN_SIZE], threads)
+            report(_line(name, MAIN_SIZE, threads, results["cases"][name]))
+        for size in sizes:
+            for name in ("network", "whole"):
+                found = run_case(name, files[size], threads, 3)
+                results["growth"].setdefault(name, {})[size] = found
+                report(_line(name, size, threads, found))
+        for count in range(1, threads):
+            for name in ("network", "whole", "eager"):
+                found = run_case(name, files[MAIN_SIZE], count, 3)
+                results["threads"].setdefault(name, {})[count] = found
+                report(_line(name, MAIN_SIZE, count, found))
+    results["ratios"] = ratios(results)
+    return results
+
+
+def _line(name: str, size: int, threads: int, found: dict) -> str:
+    return (
+        f"{name:<15} {size:>3} MP  {threads} threads  "
+        f"{found['seconds']:7.3f} s  peak {found['peak_mib']:6.0f} MiB"
+    )
+
+
+def ratios(results: dict) -> dict[str, float]:
+    """The figures to quote, each from this run alone."""
+    cases, base = results["cases"], results["cases"]["import"]["peak_mib"]
+    limit = cases["limit"]
+
+    def over_limit(name: str) -> float:
+        return cases[name]["seconds"] * limit[cases[name]["precision"]] / cases[name]["gmac"]
+
+    figures = {
+        "network, times the machine's limit": over_limit("network"),
+        "paper's network, times the machine's limit": over_limit("network_paper"),
+        "network, faster than the authors' plain one": _ratio(cases, "eager", "network"),
+        "paper's network, faster than the authors' plain one": _ratio(
+            cases, "eager", "network_paper"
+        ),
+        "network, faster than the U-Net of See in the Dark": _ratio(cases, "unet", "network"),
+        "whole path, faster than the plain pipeline": _ratio(cases, "plain", "whole"),
+        "paper's whole path, faster than the plain pipeline": _ratio(
+            cases, "plain", "whole_paper"
+        ),
+        "whole path, times the network alone": _ratio(cases, "whole", "network"),
+        "memory of the whole path, share of the plain pipeline's": (
+            (cases["whole"]["peak_mib"] - base) / (cases["plain"]["peak_mib"] - base)
+        ),
+    }
+    grown = {
+        size: found["peak_mib"] - base - found["held_mib"]
+        for size, found in results["growth"].get("whole", {}).items()
+    }
+    if 61 in grown and MAIN_SIZE in grown:
+        figures["working memory at 61 MP, times that at 12 MP"] = grown[61] / grown[MAIN_SIZE]
+    return figures
+
+
+def _ratio(cases: dict, slow: str, fast: str) -> float:
+    return cases[slow]["seconds"] / cases[fast]["seconds"]
+
+
+if __name__ == "__main__":
+    _child(*sys.argv[1:])
