@@ -20,7 +20,14 @@ from llpack.inference import DRAW_HALO, LOOK_HALO, Inference, strip_bounds, with
 from llpack.machine import fastest_precision, keep_freed_memory, peak_memory_mib, usable_cpus
 from llpack.packing import PACK, STRIDE, pad_to_stride
 from llpack.raw import RawFrame
-from llpack.rendering import Demosaic, place_strip, render_strip, upright_size
+from llpack.rendering import (
+    Demosaic,
+    place_strip,
+    render_packed,
+    render_strip,
+    unpack_codes,
+    upright_size,
+)
 from llpack.weights import Weights, load_weights
 
 # Positions of the 1/16 grid in one strip. `look` repeats 19 rows on either side of a strip, so its
@@ -174,11 +181,12 @@ class Restorer:
             mosaic = self._amplified(frame, amplification, top, bottom)
         with stages("network"):
             drawn = self._inference.draw(low[:, :, top:bottom], mosaic)
-            skip = (first - top) * STRIDE
-            height = min(last * STRIDE, frame.height) - first * STRIDE
-            drawn = drawn[0, :, skip : skip + height, : frame.width].float()
+            blocks = STRIDE // drawn.shape[2]  # block rows behind one row of the 1/16 grid
+            drawn = drawn[(first - top) * blocks : (last - top) * blocks].float().contiguous()
         with stages("render"):
             codes = self._rendered(drawn, frame, 8 * picture.itemsize)
+            height = min(last * STRIDE, frame.height) - first * STRIDE
+            codes = codes[:height, : frame.width]
             place_strip(picture, codes, first * STRIDE, frame.orientation)
         return stages
 
@@ -210,8 +218,10 @@ class Restorer:
 
     def _rendered(self, drawn: torch.Tensor, frame: RawFrame, bits: int) -> np.ndarray:
         if self.weights.convention == "srgb":  # the authors' network draws display sRGB itself
-            return _to_codes(drawn, bits)
-        return render_strip(drawn.square_(), frame.camera_to_srgb, bits=bits)
+            top = 2**bits - 1
+            codes = drawn.clamp_(0, 1).mul_(top)  # truncated, as in the authors' evaluation
+            return unpack_codes(codes.to(torch.uint8 if bits == 8 else torch.uint16))
+        return render_packed(drawn, frame.camera_to_srgb, bits=bits)
 
 
 def load_restorer(weights: str | None = None) -> Restorer:
@@ -250,10 +260,3 @@ def checked_amplification(amplification: float) -> float:
 def _empty_picture(frame: RawFrame, bits: int) -> np.ndarray:
     height, width = upright_size(frame.height, frame.width, frame.orientation)
     return np.empty((height, width, 3), np.uint8 if bits == 8 else np.uint16)
-
-
-def _to_codes(display: torch.Tensor, bits: int) -> np.ndarray:
-    """(3, h, w) display values -> (h, w, 3), truncated as the authors' evaluation does."""
-    top = 2**bits - 1
-    codes = display.clamp(0, 1).mul_(top).permute(1, 2, 0)
-    return codes.to(torch.uint8 if bits == 8 else torch.uint16).contiguous().numpy()

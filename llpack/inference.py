@@ -1,10 +1,10 @@
 """The network as it runs on a CPU: same weights, same results as `network`, less memory traffic.
 
 Three changes to the computation, none to the function: the four heads are one grouped convolution,
-a dense block writes each layer into one buffer instead of concatenating six times, and UnPack's
-reordering is folded into the rows of the last layer. The work is cut into two halves, so that a
-frame can be restored in strips: `look` at 1/16 of the resolution, where nearly all of the receptive
-field is, and `draw` from there to the picture.
+a dense block writes each layer into one buffer instead of concatenating six times, and the picture
+stays packed, in the memory order of the last convolution, until it has been rendered to bytes. The
+work is cut into two halves, so that a frame can be restored in strips: `look` at 1/16 of the
+resolution, where nearly all of the receptive field is, and `draw` from there to the picture.
 """
 
 import threading
@@ -21,7 +21,7 @@ from llpack.network import (
     LLPackNet,
     compress,
 )
-from llpack.packing import CFA_PERIOD, PACK, pack, unpack_order
+from llpack.packing import CFA_PERIOD, PACK, pack
 
 # Rows of the 1/16 grid that each half needs beyond its own on either side to be exact: one for every
 # 3x3 convolution at that scale. `draw` has seven at H/8 (four rows of the grid) and, with the detail
@@ -44,7 +44,7 @@ class Inference:
         self._after = self._laid_out(network.after_rdb.weight)
         self._last_block = _Dense(network.final[1], self)
         detailed = isinstance(network, DetailNet)
-        order = _two_step_order() if detailed else unpack_order()
+        order = _phase_order() if detailed else slice(None)
         self._last = self._laid_out(network.final[2].weight[order])
         self._last_bias = self._laid_out(network.final[2].bias[order])
         self._detail = _Detail(network, self) if detailed else None
@@ -66,28 +66,56 @@ class Inference:
         return F.conv2d(torch.cat(outputs, 1), self._after).add_(low)
 
     def draw(self, low: torch.Tensor, mosaic: torch.Tensor) -> torch.Tensor:
-        """The picture of a strip, (1, 3, h, W) in 0..1: `look`'s rows and the mosaic's rows."""
+        """The picture of a strip, still packed: (h/p, W/p, p, p, 3), encoded as the network gives it.
+
+        low, mosaic : `look`'s rows and the mosaic's rows of the strip. p is 8, or 4 with the detail
+        path; axes are block row, block column, row and column in the block, colour.
+        """
         x = F.pixel_shuffle(low, 2).contiguous(memory_format=torch.channels_last)
         features = self._last_block.dense(x)
         fused = self._last_block.fuse(features, x)
-        packed = F.conv2d(fused, self._last, self._last_bias, padding=1)
+        packed = self.activate(F.conv2d(fused, self._last, self._last_bias, padding=1))
         if self._detail is None:
-            return F.pixel_shuffle(self.activate(packed), PACK)
-        # Both corrections meet at H/4, where adding them costs no reshuffling of its own.
-        picture = F.pixel_shuffle(self.activate(packed), PACK // DETAIL_PACK)
-        picture = self._detail.add_to(picture, mosaic.to(self.precision), features)
-        return F.pixel_shuffle(picture, DETAIL_PACK)
+            return _pixels_last(packed).unflatten(2, (PACK, PACK, 3))
+        # Both corrections meet at H/4: the colours of one pixel lie side by side in either.
+        picture = _shuffled_blocks(_pixels_last(packed))  # (h/4, W/4, 48)
+        picture += self._detail.correction(mosaic.to(self.precision), features)
+        return picture.unflatten(2, (DETAIL_PACK, DETAIL_PACK, 3))
 
     def __call__(self, mosaic: torch.Tensor) -> torch.Tensor:
-        """A whole mosaic at once; both sides multiples of 16."""
-        return self.draw(self.look(mosaic), mosaic)
+        """A whole mosaic at once, both sides multiples of 16: (1, 3, H, W)."""
+        packed = self.draw(self.look(mosaic), mosaic)
+        return packed.permute(4, 0, 2, 1, 3).reshape(1, 3, *mosaic.shape[2:])
 
 
-def _two_step_order() -> torch.Tensor:
-    """Rows of the last layer in the order that shuffling 2x and then 4x turns into UnPack."""
+def _pixels_last(x: torch.Tensor) -> torch.Tensor:
+    """(1, C, h, w) in channels_last memory -> (h, w, C), the same memory."""
+    return x[0].permute(1, 2, 0)
+
+
+def _pointwise(x: torch.Tensor, weight: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
+    """A 1x1 convolution of (1, C, h, w) in channels_last, weight (C, D), as the matrix product that
+    it is: (h, w, D). PyTorch's own way takes twice the time here."""
+    pixels = _pixels_last(x)
+    return torch.addmm(added, pixels.flatten(0, 1), weight).view(*pixels.shape[:2], -1)
+
+
+def _shuffled_blocks(x: torch.Tensor) -> torch.Tensor:
+    """(h, w, 4 * C) -> (2 * h, 2 * w, C): a pixel shuffle whose runs of C values stay together."""
+    height, width, channels = x.shape
+    blocks = x.view(height, width, 2, 2, channels // 4).transpose(1, 2)
+    return blocks.reshape(2 * height, 2 * width, channels // 4)
+
+
+def _phase_order() -> torch.Tensor:
+    """Rows of the last layer with the 2x2 phases of a block at H/4 first: see `_shuffled_blocks`.
+
+    UnPack's own order (row, column, colour) is already that of pixels side by side, so LLPackNet
+    alone needs no reordering at all.
+    """
     coarse = PACK // DETAIL_PACK
     channels = torch.arange(3 * PACK**2).reshape(coarse, DETAIL_PACK, coarse, DETAIL_PACK, 3)
-    return channels.permute(4, 1, 3, 0, 2).reshape(-1)
+    return channels.permute(0, 2, 1, 3, 4).reshape(-1)
 
 
 class _Dense:
@@ -98,7 +126,7 @@ class _Dense:
 
     def __init__(self, block: DenseBlock, owner: Inference):
         self._layers = [owner._laid_out(layer.conv.weight) for layer in block.dense_layers]
-        self._fuse = owner._laid_out(block.conv_1x1.weight)
+        self._fuse = owner._laid_out(block.conv_1x1.weight)[:, :, 0, 0].T.contiguous()
         self._kept = threading.local()
 
     def dense(self, x: torch.Tensor) -> torch.Tensor:
@@ -111,36 +139,41 @@ class _Dense:
         features[:, :channels] = x
         for weight in self._layers:
             grown = F.conv2d(features[:, :channels], weight, padding=1)
-            torch.relu_(grown)
-            features[:, channels : channels + GROWTH] = grown
+            torch.clamp_min(grown, 0, out=features[:, channels : channels + GROWTH])
             channels += GROWTH
         return features
 
     def fuse(self, features: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(features, self._fuse).add_(x)
+        fused = _pointwise(features, self._fuse, _pixels_last(x).flatten(0, 1))
+        return fused.permute(2, 0, 1)[None]
 
 
 class _Detail:
-    """The detail path; the last layer's rows are reordered so that colours lie side by side."""
+    """The detail path, with colours side by side and without the copies of shuffles."""
 
     def __init__(self, network: DetailNet, owner: Inference):
-        self._guide = owner._laid_out(network.guide.weight)
-        self._guide_bias = owner._laid_out(network.guide.bias)
-        self._layers = [
-            (owner._laid_out(layer.weight), owner._laid_out(layer.bias))
-            for layer in network.detail
-            if isinstance(layer, torch.nn.Conv2d)
-        ]
+        coarse, cells = PACK // DETAIL_PACK, DETAIL_PACK**2
+        phases = torch.arange(coarse**2 * cells).reshape(cells, coarse**2).T.reshape(-1)
+        self._guide = owner._laid_out(network.guide.weight[phases])[:, :, 0, 0].T.contiguous()
+        self._guide_bias = owner._laid_out(network.guide.bias[phases])
+        layers = [layer for layer in network.detail if isinstance(layer, torch.nn.Conv2d)]
+        self._layers = [(owner._laid_out(x.weight), owner._laid_out(x.bias)) for x in layers[:-1]]
+        colours_last = torch.arange(3 * cells).reshape(3, cells).T.reshape(-1)
+        self._last = owner._laid_out(layers[-1].weight[colours_last])
+        self._last_bias = owner._laid_out(layers[-1].bias[colours_last])
 
-    def add_to(self, picture, mosaic, features) -> torch.Tensor:
-        """Adds the detail of `mosaic` to `picture` (1, 48, h/4, W/4), colour first."""
-        guide = F.pixel_shuffle(F.conv2d(features, self._guide, self._guide_bias), 2)
-        x = torch.cat([guide, pack(compress(mosaic), DETAIL_PACK)], 1)
-        x = x.contiguous(memory_format=torch.channels_last)
-        for weight, bias in self._layers[:-1]:
+    def correction(self, mosaic: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """(h/4, W/4, 48): what `mosaic` (1, 1, h, W) adds, block row and column, then colour."""
+        guide = _shuffled_blocks(_pointwise(features, self._guide, self._guide_bias))
+        height, width, cells = guide.shape
+        x = torch.empty(height, width, 2 * cells, dtype=guide.dtype)
+        x[..., :cells] = guide
+        seen = compress(mosaic).view(height, DETAIL_PACK, width, DETAIL_PACK)
+        x[..., cells:].unflatten(2, (DETAIL_PACK, DETAIL_PACK)).copy_(seen.transpose(1, 2))
+        x = x.permute(2, 0, 1)[None]
+        for weight, bias in self._layers:
             x = F.conv2d(x, weight, bias, padding=1).relu_()
-        weight, bias = self._layers[-1]
-        return F.conv2d(x, weight, bias, padding=1).add_(picture)
+        return _pixels_last(F.conv2d(x, self._last, self._last_bias, padding=1))
 
 
 def strip_bounds(height: int, rows: int) -> list[tuple[int, int]]:

@@ -182,7 +182,7 @@ def _bayer_phase(raw, name: str) -> np.ndarray:
 def _rggb_mosaic(visible: np.ndarray, phase: np.ndarray) -> tuple[np.ndarray, list[int]]:
     """A copy that starts at a red pixel and has whole cells, and the colour index per position."""
     top, left = (int(axis[0]) for axis in np.nonzero(phase == 0))
-    height, width = ((side - skip) // 2 * 2 for side, skip in zip(visible.shape, (top, left)))
+    height, width = (visible.shape[0] - top) // 2 * 2, (visible.shape[1] - left) // 2 * 2
     mosaic = visible[top : top + height, left : left + width].copy()
     return mosaic, np.roll(phase, (-top, -left), axis=(0, 1)).ravel().tolist()
 

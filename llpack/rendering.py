@@ -101,6 +101,36 @@ def render_strip(
     return picture.numpy()
 
 
+def render_packed(
+    encoded: torch.Tensor, camera_to_srgb: np.ndarray, *, bits: int = 8
+) -> np.ndarray:
+    """Picture (h, w, 3) of square-root-encoded camera RGB that is still packed.
+
+    Same formulas as `render_strip`, but the pixels are moved to their places as finished bytes, not
+    as floats.
+
+    Parameters
+    ----------
+    encoded : float32, shape = (h/p, w/p, p, p, 3), contiguous; overwritten
+    """
+    matrix = torch.as_tensor(camera_to_srgb, dtype=torch.float32).T.contiguous()
+    codes = torch.empty(encoded.shape, dtype=torch.uint8 if bits == 8 else torch.uint16)
+    pixels, code_pixels = encoded.view(-1, 3), codes.view(-1, 3)
+    for first in range(0, len(pixels), _BLOCK_PIXELS):
+        block = pixels[first : first + _BLOCK_PIXELS].clamp_(0, 1).square_() @ matrix
+        code_pixels[first : first + _BLOCK_PIXELS] = _display_codes(block, 2**bits - 1)
+    return unpack_codes(codes)
+
+
+def unpack_codes(codes: torch.Tensor) -> np.ndarray:
+    """UnPack of finished pixels: (h/p, w/p, p, p, 3) uint8 or uint16 -> (h, w, 3)."""
+    rows, columns, factor = codes.shape[:3]
+    # A block's row of pixels as whole words: 12 bytes or more move at once.
+    words = codes.view(rows, columns, factor, 3 * factor).view(torch.int32)
+    picture = words.transpose(1, 2).contiguous()  # (h/p, p, w/p, words)
+    return picture.view(codes.dtype).view(rows * factor, columns * factor, 3).numpy()
+
+
 def _display_codes(linear: torch.Tensor, top: int) -> torch.Tensor:
     """top * bt709_curve(linear clipped to 0..1) + 0.5, in place of `linear`: floor rounds it.
 
