@@ -18,6 +18,7 @@ from llpack.amplifier import AMPLIFICATION_RANGE, amplify
 from llpack.errors import LlpackError
 from llpack.inference import DRAW_HALO, LOOK_HALO, Inference, strip_bounds, with_halo
 from llpack.machine import fastest_precision, keep_freed_memory, peak_memory_mib, usable_cpus
+from llpack.network import LLPackNet
 from llpack.packing import PACK, STRIDE, pad_to_stride
 from llpack.raw import RawFrame
 from llpack.rendering import (
@@ -111,7 +112,7 @@ class Restorer:
         self.threads = usable_cpus()
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="draw")
         keep_freed_memory()
-        self._inference = Inference(weights.network, fastest_precision())
+        self._inference = trusted_inference(weights.network)
 
     def estimate(self, frame: RawFrame) -> float:
         """The amplification that the histogram network chooses for a frame."""
@@ -222,6 +223,23 @@ class Restorer:
             codes = drawn.clamp_(0, 1).mul_(top)  # truncated, as in the authors' evaluation
             return unpack_codes(codes.to(torch.uint8 if bits == 8 else torch.uint16))
         return render_packed(drawn, frame.camera_to_srgb, bits=bits)
+
+
+def trusted_inference(network: LLPackNet) -> Inference:
+    """The network in the machine's fastest precision, if its picture of a test patch is right.
+
+    bfloat16 is taken only when it stays within 1/255 of float32 on average, whatever the hardware
+    or the library promises.
+    """
+    exact = Inference(network)
+    precision = fastest_precision()
+    if precision == torch.float32:
+        return exact
+    fast = Inference(network, precision)
+    with torch.inference_mode():
+        patch = torch.rand(1, 1, 8 * STRIDE, 8 * STRIDE, generator=torch.Generator().manual_seed(0))
+        error = (fast(patch).float() - exact(patch)).abs().mean()
+    return fast if error <= 1 / 255 else exact
 
 
 def load_restorer(weights: str | None = None) -> Restorer:
