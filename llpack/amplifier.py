@@ -73,14 +73,15 @@ def amplify(
     amplification: float,
     rows: slice,
     *,
+    row_offsets: np.ndarray | None = None,
     balanced: bool = True,
     value_range: tuple[float, float] = VALUE_RANGE,
 ) -> torch.Tensor:
     """(1, 1, h, W) float32: some rows of the mosaic, amplified and white-balanced.
 
     Black becomes 0, a clipped sensor at amplification 1 at least 1; values below black stay
-    negative. `rows` starts on an even row. The authors' own weights want the mosaic not `balanced`
-    and cut at black, but open above.
+    negative. `rows` starts on an even row; `row_offsets` (H,) in DN, see `banding`, is taken off
+    first. The authors' own weights want the mosaic not `balanced` and cut at black, but open above.
     """
     red, green, blue = frame.white_balance if balanced else (1.0, 1.0, 1.0)
     gains = (red, green, green, blue)
@@ -90,6 +91,8 @@ def amplify(
     ]
     offsets = [-black * scale for black, scale in zip(frame.black_level, scales, strict=True)]
     mosaic = torch.from_numpy(frame.mosaic[rows]).to(torch.float32)
+    if row_offsets is not None:
+        mosaic -= torch.from_numpy(row_offsets[rows])[:, None]
     for parity in (0, 1):
         cells = slice(2 * parity, 2 * parity + 2)  # positions of this row in a CFA cell
         scale = torch.tensor(scales[cells]).repeat(frame.width // 2)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from llpack.amplifier import AMPLIFICATION_RANGE, amplify
+from llpack.banding import row_offsets
 from llpack.errors import LlpackError
 from llpack.inference import DRAW_HALO, LOOK_HALO, Inference, strip_bounds, with_halo
 from llpack.machine import fastest_precision, keep_freed_memory, peak_memory_mib, usable_cpus
@@ -157,29 +158,30 @@ class Restorer:
         )
 
     def _picture(self, frame, amplification, bits, stages) -> np.ndarray:
-        rows, columns = -(-frame.height // STRIDE), -(-frame.width // STRIDE)
         torch.set_num_threads(self.threads)
-        low = self._look(frame, amplification, rows, columns, stages)
+        with stages("amplify"):
+            light = _Light(frame, amplification, self.weights.convention)
+        low = self._look(light, stages)
         picture = _empty_picture(frame, bits)
 
         def draw(strip: tuple[int, int]) -> Stages:
             torch.set_num_threads(1)  # for this thread: every strip has one to itself
             with torch.inference_mode():
-                return self._draw_strip(frame, amplification, low, strip, picture)
+                return self._draw_strip(light, low, strip, picture)
 
-        strips = strip_bounds(rows, max(8, DRAW_POSITIONS // columns))
+        strips = strip_bounds(light.rows, max(8, DRAW_POSITIONS // light.columns))
         started = time.perf_counter()
         parts = list(self._pool.map(draw, strips))
         stages.add_concurrent(time.perf_counter() - started, parts)
         return picture
 
-    def _draw_strip(self, frame, amplification, low, strip, picture) -> Stages:
+    def _draw_strip(self, light, low, strip, picture) -> Stages:
         """One strip from the low-resolution half to its place in the picture."""
-        stages = Stages()
+        stages, frame = Stages(), light.frame
         first, last = strip
-        top, bottom = with_halo(first, last, low.shape[2], DRAW_HALO)
+        top, bottom = with_halo(first, last, light.rows, DRAW_HALO)
         with stages("amplify"):
-            mosaic = self._amplified(frame, amplification, top, bottom)
+            mosaic = light.strip(top, bottom)
         with stages("network"):
             drawn = self._inference.draw(low[:, :, top:bottom], mosaic)
             blocks = STRIDE // drawn.shape[2]  # block rows behind one row of the 1/16 grid
@@ -191,31 +193,22 @@ class Restorer:
             place_strip(picture, codes, first * STRIDE, frame.orientation)
         return stages
 
-    def _look(self, frame, amplification, rows, columns, stages) -> torch.Tensor:
+    def _look(self, light, stages) -> torch.Tensor:
         """(1, 64, H/16, W/16): the low-resolution half for the whole frame."""
         low = torch.empty(
-            (1, PACK**2, rows, columns),
+            (1, PACK**2, light.rows, light.columns),
             dtype=self._inference.precision,
             memory_format=torch.channels_last,
         )
-        for first, last in strip_bounds(rows, max(2 * LOOK_HALO, LOOK_POSITIONS // columns)):
-            top, bottom = with_halo(first, last, rows, LOOK_HALO)
+        tallest = max(2 * LOOK_HALO, LOOK_POSITIONS // light.columns)
+        for first, last in strip_bounds(light.rows, tallest):
+            top, bottom = with_halo(first, last, light.rows, LOOK_HALO)
             with stages("amplify"):
-                mosaic = self._amplified(frame, amplification, top, bottom)
+                mosaic = light.strip(top, bottom)
             with stages("network"):
                 looked = self._inference.look(mosaic)
                 low[:, :, first:last] = looked[:, :, first - top : last - top]
         return low
-
-    def _amplified(self, frame, amplification, top: int, bottom: int) -> torch.Tensor:
-        rows = slice(top * STRIDE, min(bottom * STRIDE, frame.height))
-        if self.weights.convention == "srgb":  # the authors' input, see `amplify`
-            mosaic = amplify(
-                frame, amplification, rows, balanced=False, value_range=(0.0, math.inf)
-            )
-        else:
-            mosaic = amplify(frame, amplification, rows)
-        return pad_to_stride(mosaic)
 
     def _rendered(self, drawn: torch.Tensor, frame: RawFrame, bits: int) -> np.ndarray:
         if self.weights.convention == "srgb":  # the authors' network draws display sRGB itself
@@ -223,6 +216,23 @@ class Restorer:
             codes = drawn.clamp_(0, 1).mul_(top)  # truncated, as in the authors' evaluation
             return unpack_codes(codes.to(torch.uint8 if bits == 8 else torch.uint16))
         return render_packed(drawn, frame.camera_to_srgb, bits=bits)
+
+
+class _Light:
+    """The amplified mosaic of a frame, by rows of the 1/16 grid, for the weights' convention."""
+
+    def __init__(self, frame: RawFrame, amplification: float, convention: str):
+        self.frame, self._amplification = frame, amplification
+        self.rows, self.columns = -(-frame.height // STRIDE), -(-frame.width // STRIDE)
+        if convention == "srgb":  # the authors' input, see `amplify`
+            self._options = {"balanced": False, "value_range": (0.0, math.inf)}
+        else:
+            self._options = {"row_offsets": row_offsets(frame)}
+
+    def strip(self, top: int, bottom: int) -> torch.Tensor:
+        """(1, 1, h, W) with h and W multiples of 16."""
+        rows = slice(top * STRIDE, min(bottom * STRIDE, self.frame.height))
+        return pad_to_stride(amplify(self.frame, self._amplification, rows, **self._options))
 
 
 def trusted_inference(network: LLPackNet) -> Inference:

@@ -1,0 +1,56 @@
+"""Row noise: every row of a sensor is read with a small offset of its own.
+
+In the dark it is amplified to stripes across the picture, which the network, seeing a few dozen rows
+and columns at a time, cannot tell from the scene. Over the whole width of a frame it can be measured:
+the pixels' own noise averages out, and a scene seldom has the same step in all columns.
+"""
+
+import numpy as np
+
+from llpack.raw import RawFrame
+
+MIN_COLUMNS = 512  # of one colour; fewer do not average the pixels' noise away
+_MAX_COLUMNS = 2048
+# What is taken for row noise and no more: a scene's own horizontal lines must not be wiped out.
+# Calibrated row noise is at most a quarter of the pixels' own noise, and 2e-4 of the full scale.
+_SHARE_OF_PIXEL_NOISE = 0.5
+_SHARE_OF_FULL_SCALE = 5e-4
+_DAMPING = 0.02  # of slow changes from row to row, which are the scene's rather than the sensor's
+
+
+def row_offsets(frame: RawFrame) -> np.ndarray:
+    """(H,) float32: DN by which each row of the mosaic seems to be too high.
+
+    Zero for frames too narrow to tell.
+    """
+    offsets = np.zeros(frame.height, np.float32)
+    if frame.width // 2 < MIN_COLUMNS:
+        return offsets
+    step = max(1, frame.width // 2 // _MAX_COLUMNS)
+    full_scale = frame.white_level - max(frame.black_level)
+    for parity in (0, 1):  # rows of one kind: red with green, green with blue
+        rows = frame.mosaic[parity::2]
+        colours = [rows[:, colour :: 2 * step] for colour in (0, 1)]
+        bends = np.mean([_bends(plane, _SHARE_OF_FULL_SCALE * full_scale) for plane in colours], 0)
+        offsets[parity::2] = _offsets_of_bends(bends)
+    return offsets
+
+
+def _bends(plane: np.ndarray, limit: float) -> np.ndarray:
+    """How far each row lies above the mean of its two neighbours: (rows,), zero where it is not
+    noise, and at the first and last row."""
+    values = plane.astype(np.float32)
+    bend = values[1:-1] - (values[:-2] + values[2:]) / 2
+    noise = 1.4826 * np.median(np.abs(bend[:: max(1, len(bend) // 64)]))  # the MAD's usual factor
+    means = np.clip(bend, -3 * noise, 3 * noise).mean(1)
+    means[np.abs(means) > min(limit, _SHARE_OF_PIXEL_NOISE * noise)] = 0
+    return np.pad(means, 1)
+
+
+def _offsets_of_bends(bends: np.ndarray) -> np.ndarray:
+    """Offsets whose second differences are the bends, least squares, slow changes damped."""
+    mirrored = np.concatenate([bends, bends[::-1]])  # without a jump from the last row to the first
+    frequencies = 2 * np.pi * np.fft.rfftfreq(len(mirrored))
+    response = 1 - np.cos(frequencies)
+    spectrum = np.fft.rfft(mirrored) * response / (response**2 + _DAMPING)
+    return np.fft.irfft(spectrum, len(mirrored))[: len(bends)]
