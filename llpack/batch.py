@@ -46,7 +46,8 @@ def restore_all(
         for source, target, kind in progress:
             try:
                 line = _restore_one(restorer, source, target, kind, amplification)
-            except (LlpackError, OSError) as error:
+            # The last two: whatever one file does to the libraries, the others get their turn.
+            except (LlpackError, OSError, RuntimeError, MemoryError) as error:
                 failures += 1
                 line = f"{source}: {error}"
             progress.write(line, file=sys.stdout)
@@ -80,7 +81,7 @@ def find_raws(inputs: list[Path]) -> list[Path]:
     found: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            found += sorted(p for p in path.iterdir() if p.suffix.lower() in RAW_SUFFIXES)
+            found += sorted(filter(_looks_like_raw, path.iterdir()))
         elif path.exists():
             found.append(path)
         else:
@@ -90,23 +91,37 @@ def find_raws(inputs: list[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def _looks_like_raw(path: Path) -> bool:
+    """Hidden files are left out: a Mac puts a "._" file beside every file on a memory card."""
+    hidden = path.name.startswith(".")
+    return path.suffix.lower() in RAW_SUFFIXES and path.is_file() and not hidden
+
+
 def plan(sources: list[Path], output: Path, format: str | None) -> list[tuple[Path, Path, str]]:
     """(RAW file, picture, format) for each file; two files never get the same name.
 
-    Raises LlpackError when the output's ending and `format` disagree.
+    Raises LlpackError when the output's ending and `format` disagree, or when several files would
+    go into what is no folder.
     """
     named = _FORMAT_OF_SUFFIX.get(output.suffix.lower().lstrip("."))
     if len(sources) == 1 and named and not output.is_dir():
         if format not in (None, named):
             raise LlpackError(f"{output.name} does not end in .{format}: change one of them.")
         return [(sources[0], output, named)]
+    if named and not output.is_dir():
+        raise LlpackError(f"{output.name} can hold one picture, not {len(sources)}: name a folder.")
+    if output.exists() and not output.is_dir():
+        raise LlpackError(f"{output} is a file: name a folder, or a picture such as night.jpg.")
     kind = format or "jpg"
     stems = Counter(source.stem.lower() for source in sources)
     names = [s.stem if stems[s.stem.lower()] == 1 else s.name for s in sources]
-    taken: Counter = Counter()
+    taken: set[str] = set()
     jobs = []
     for source, name in zip(sources, names, strict=True):
-        taken[name.lower()] += 1
-        number = f"-{taken[name.lower()]}" if taken[name.lower()] > 1 else ""
-        jobs.append((source, output / f"{name}{number}.{kind}", kind))
+        free, number = name, 1
+        while free.lower() in taken:
+            number += 1
+            free = f"{name}-{number}"
+        taken.add(free.lower())
+        jobs.append((source, output / f"{free}.{kind}", kind))
     return jobs

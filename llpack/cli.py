@@ -9,7 +9,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from llpack.errors import LlpackError
+from llpack.errors import LlpackError, OutputError
 
 EXIT_FAILED = 2  # something was refused or could not be done; the message says what
 
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     darken.add_argument("--orientation", type=int, choices=(1, 3, 6, 8), default=1,
                         help="how the camera was held (EXIF)")  # fmt: skip
     darken.add_argument("--seed", type=int, default=0)
+    darken.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
     train = _command(commands, "train", _train, "train the network and the amplifier on photos")
     train.add_argument("photos", type=Path, help="folder of clean photos")
@@ -172,6 +173,8 @@ def _darken(options) -> int:
     from llpack.dng import write_dng
     from llpack.synthetic import COLOURS, darken, fit_photo, open_photo
 
+    if options.output.exists() and not options.overwrite:
+        raise OutputError(f"{options.output} exists already; --overwrite replaces it.")
     photo = open_photo(options.photo)
     if options.size:
         photo = fit_photo(photo, options.size)
@@ -240,7 +243,8 @@ def _push(options) -> int:
     from llpack.publishing import push
     from llpack.weights import EMBEDDED
 
-    push(options.from_checkpoint or options.source or EMBEDDED, options.repo, private=options.private)
+    weights = options.from_checkpoint or options.source or EMBEDDED
+    push(weights, options.repo, private=options.private)
     return 0
 
 

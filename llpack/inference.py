@@ -23,11 +23,11 @@ from llpack.network import (
 )
 from llpack.packing import CFA_PERIOD, PACK, pack
 
-# Rows of the 1/16 grid that each half needs beyond its own on either side to be exact: one for every
-# 3x3 convolution at that scale. `draw` has seven at H/8 (four rows of the grid) and, with the detail
-# path, three at H/4 on top, which see less than one row more.
+# Rows of the 1/16 grid that each half needs beyond its own on either side to be exact: one for each
+# 3x3 convolution at that scale. `draw` has six or seven at H/8, two of which make a row of the grid,
+# and the detail path's three at H/4 follow on six: less than four rows in all either way.
 LOOK_HALO = 1 + 3 * DENSE_LAYERS
-DRAW_HALO = 5
+DRAW_HALO = 4
 
 
 class Inference:

@@ -76,7 +76,7 @@ def scene_light(photo: np.ndarray, to_srgb: np.ndarray, exposure: float = 1.0) -
 
 
 def mosaic_of(light: np.ndarray, white_balance: tuple[float, float, float]) -> np.ndarray:
-    """(H, W) RGGB mosaic in units of the sensor's full scale, clipped where the sensor clips."""
+    """(H, W) RGGB mosaic in units of the sensor's full scale, not clipped: see `digitise`."""
     height, width = light.shape[:2]
     red, green, blue = (np.float32(1 / gain) for gain in white_balance)
     mosaic = np.empty((height, width), np.float32)
@@ -84,7 +84,7 @@ def mosaic_of(light: np.ndarray, white_balance: tuple[float, float, float]) -> n
     mosaic[0::2, 1::2] = light[0::2, 1::2, 1] * green
     mosaic[1::2, 0::2] = light[1::2, 0::2, 1] * green
     mosaic[1::2, 1::2] = light[1::2, 1::2, 2] * blue
-    return np.minimum(mosaic, 1)
+    return mosaic
 
 
 def digitise(
@@ -149,8 +149,10 @@ def open_photo(path: Path) -> np.ndarray:
         with Image.open(path) as opened:
             photo = ImageOps.exif_transpose(opened).convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise UnreadableRaw(
-            f"{Path(path).name} could not be opened as a photo ({error}). Give a JPEG, PNG or TIFF."
+            f"{Path(path).name} could not be opened as a photo ({reason}). "
+            "Give a JPEG, PNG or TIFF."
         ) from error
     if min(photo.size) < 64:
         raise UnreadableRaw(f"{Path(path).name} is smaller than 64 pixels.")

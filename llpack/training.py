@@ -8,6 +8,8 @@ moving average of the weights, larger patches in the last part.
 
 import json
 import math
+import os
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +25,9 @@ from llpack.network import DetailNet
 from llpack.patches import SyntheticBatches, training_photos
 from llpack.rendering import bt709_curve
 from llpack.weights import save_weights
+
+# torch.compile calls the C++ compiler that CXX names, by default g++.
+HAS_COMPILER = shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
 @dataclass(frozen=True)
@@ -99,9 +104,14 @@ def picture_loss(
 
 
 class Trainer:
-    """One training run in a folder: `last.pt` to resume from, `log.jsonl`, `recipe.json`."""
+    """One training run in a folder: `last.pt` to resume from, `log.jsonl`, `recipe.json`.
 
-    def __init__(self, recipe: Recipe, folder: Path, device: str = "cpu"):
+    compiled: fuse the loss's many small steps over large pictures, which needs a C++ compiler.
+    """
+
+    def __init__(
+        self, recipe: Recipe, folder: Path, device: str = "cpu", *, compiled: bool = HAS_COMPILER
+    ):
         self.recipe, self.folder, self.device = recipe, Path(folder), device
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
@@ -113,7 +123,7 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=recipe.learning_rate, weight_decay=0.0
         )
-        self.loss = torch.compile(picture_loss)  # many small steps over large pictures: fused
+        self.loss = torch.compile(picture_loss) if compiled else picture_loss
         self.step = 0
         self.seconds = 0.0
         if (self.folder / "last.pt").exists():
