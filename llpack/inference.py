@@ -39,9 +39,9 @@ class Inference:
         heads = (network.RDBr, network.RDBg1, network.RDBg2, network.RDBb)
         self._heads = self._laid_out(torch.cat([head.weight for head in heads]))
         self._heads_bias = self._laid_out(torch.cat([head.bias for head in heads]))
-        self._squeeze = self._laid_out(network.before_identity.weight)
+        self._squeeze = self._as_matrix(network.before_identity.weight)
         self._blocks = [_Dense(block, self) for block in (network.RDB1, network.RDB2, network.RDB3)]
-        self._after = self._laid_out(network.after_rdb.weight)
+        self._after = self._as_matrix(network.after_rdb.weight).chunk(len(self._blocks))
         self._last_block = _Dense(network.final[1], self)
         detailed = isinstance(network, DetailNet)
         order = _phase_order() if detailed else slice(None)
@@ -53,17 +53,21 @@ class Inference:
         tensor = tensor.detach().to(self.precision)
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
+    def _as_matrix(self, weight: torch.Tensor) -> torch.Tensor:
+        """(C, D) of the weight (D, C, 1, 1) of a 1x1 convolution, see `_pointwise`."""
+        return weight.detach()[:, :, 0, 0].T.to(self.precision).contiguous()
+
     def look(self, mosaic: torch.Tensor) -> torch.Tensor:
         """(1, 1, h, W) amplified mosaic -> (1, 64, h/16, W/16); h and W multiples of 16."""
         planes = pack(pack(mosaic.to(self.precision), CFA_PERIOD), PACK)  # (1, 256, h/16, W/16)
         planes = planes.contiguous(memory_format=torch.channels_last)
-        low = F.conv2d(planes, self._heads, self._heads_bias, padding=1, groups=4).relu_()
-        low = F.conv2d(low, self._squeeze)
-        outputs, x = [], low
-        for block in self._blocks:
+        seen = F.conv2d(planes, self._heads, self._heads_bias, padding=1, groups=4).relu_()
+        low = _pointwise(seen, self._squeeze)
+        x, fused = _channels_first(low), low
+        for block, after in zip(self._blocks, self._after, strict=True):
             x = block.fuse(block.dense(x), x)
-            outputs.append(x)
-        return F.conv2d(torch.cat(outputs, 1), self._after).add_(low)
+            fused = _pointwise(x, after, fused)  # the authors' `after_rdb`, block by block
+        return _channels_first(fused)
 
     def draw(self, low: torch.Tensor, mosaic: torch.Tensor) -> torch.Tensor:
         """The picture of a strip, still packed: (h/p, W/p, p, p, 3), encoded as the network gives it.
@@ -93,11 +97,23 @@ def _pixels_last(x: torch.Tensor) -> torch.Tensor:
     return x[0].permute(1, 2, 0)
 
 
-def _pointwise(x: torch.Tensor, weight: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
+def _channels_first(x: torch.Tensor) -> torch.Tensor:
+    """The way back: (h, w, C) -> (1, C, h, w), the same memory."""
+    return x.permute(2, 0, 1)[None]
+
+
+def _pointwise(
+    x: torch.Tensor, weight: torch.Tensor, added: torch.Tensor | None = None
+) -> torch.Tensor:
     """A 1x1 convolution of (1, C, h, w) in channels_last, weight (C, D), as the matrix product that
-    it is: (h, w, D). PyTorch's own way takes twice the time here."""
+    it is: (h, w, D). PyTorch's own way takes twice the time here. `added` is (h, w, D) or (D,)."""
     pixels = _pixels_last(x)
-    return torch.addmm(added, pixels.flatten(0, 1), weight).view(*pixels.shape[:2], -1)
+    flat = pixels.flatten(0, 1)
+    if added is None:
+        product = flat @ weight
+    else:
+        product = torch.addmm(added.flatten(0, -2) if added.ndim > 1 else added, flat, weight)
+    return product.view(*pixels.shape[:2], -1)
 
 
 def _shuffled_blocks(x: torch.Tensor) -> torch.Tensor:
@@ -126,7 +142,7 @@ class _Dense:
 
     def __init__(self, block: DenseBlock, owner: Inference):
         self._layers = [owner._laid_out(layer.conv.weight) for layer in block.dense_layers]
-        self._fuse = owner._laid_out(block.conv_1x1.weight)[:, :, 0, 0].T.contiguous()
+        self._fuse = owner._as_matrix(block.conv_1x1.weight)
         self._kept = threading.local()
 
     def dense(self, x: torch.Tensor) -> torch.Tensor:
@@ -144,8 +160,7 @@ class _Dense:
         return features
 
     def fuse(self, features: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        fused = _pointwise(features, self._fuse, _pixels_last(x).flatten(0, 1))
-        return fused.permute(2, 0, 1)[None]
+        return _channels_first(_pointwise(features, self._fuse, _pixels_last(x)))
 
 
 class _Detail:
@@ -154,7 +169,7 @@ class _Detail:
     def __init__(self, network: DetailNet, owner: Inference):
         coarse, cells = PACK // DETAIL_PACK, DETAIL_PACK**2
         phases = torch.arange(coarse**2 * cells).reshape(cells, coarse**2).T.reshape(-1)
-        self._guide = owner._laid_out(network.guide.weight[phases])[:, :, 0, 0].T.contiguous()
+        self._guide = owner._as_matrix(network.guide.weight[phases])
         self._guide_bias = owner._laid_out(network.guide.bias[phases])
         layers = [layer for layer in network.detail if isinstance(layer, torch.nn.Conv2d)]
         self._layers = [(owner._laid_out(x.weight), owner._laid_out(x.bias)) for x in layers[:-1]]
@@ -170,7 +185,7 @@ class _Detail:
         x[..., :cells] = guide
         seen = compress(mosaic).view(height, DETAIL_PACK, width, DETAIL_PACK)
         x[..., cells:].unflatten(2, (DETAIL_PACK, DETAIL_PACK)).copy_(seen.transpose(1, 2))
-        x = x.permute(2, 0, 1)[None]
+        x = _channels_first(x)
         for weight, bias in self._layers:
             x = F.conv2d(x, weight, bias, padding=1).relu_()
         return _pixels_last(F.conv2d(x, self._last, self._last_bias, padding=1))

@@ -106,7 +106,7 @@ def test_four_threads_each_get_their_own_file(decoder, tiny_dng):
         tiny_dng(dark_mosaic(64 + 2 * seed, 128, seed), name=f"{seed}.dng") for seed in range(8)
     ]
     with ThreadPoolExecutor(4) as threads:
-        for path, frame in zip(paths, threads.map(decoder.read, paths)):
+        for path, frame in zip(paths, threads.map(decoder.read, paths), strict=True):
             assert_same(frame, read_raw(path))
 
 

@@ -27,7 +27,17 @@ sides = st.integers(32, 100).map(lambda half: 2 * half)
 phases = st.sampled_from(CFA_PHASES)
 any_float = st.floats(width=32) | st.sampled_from([0.0, -0.0, 1e-30, 1e30])
 texts = st.text(max_size=200).map(clean_text)
-SHIFTS = dict(zip(CFA_PHASES, ((0, 0), (0, 1), (1, 0), (1, 1))))  # rows, columns to the first red
+STARTS = [
+    b"",
+    b"II*\0\x08\0\0\0",
+    b"MM\0*\0\0\0\x08",
+    b"FUJIFILMCCD-RAW ",
+    b"\0MRM\0\0\0\0",
+    b"\0\0\0\x18ftypcrx ",
+    b"II\x1a\0\0\0HEAPCCDR",
+]
+# Rows and columns to the first red.
+SHIFTS = dict(zip(CFA_PHASES, ((0, 0), (0, 1), (1, 0), (1, 1)), strict=True))
 
 
 def frame_of(mosaic: np.ndarray, **options) -> RawFrame:
@@ -132,8 +142,7 @@ def test_any_metadata_go_through_a_file_and_to_the_server(make, model, lens, art
 
 
 @quick
-@given(st.binary(max_size=400), st.sampled_from([b"", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08",
-       b"FUJIFILMCCD-RAW ", b"\0MRM\0\0\0\0", b"\0\0\0\x18ftypcrx ", b"II\x1a\0\0\0HEAPCCDR"]))  # fmt: skip
+@given(st.binary(max_size=400), st.sampled_from(STARTS))
 def test_metadata_of_any_bytes_are_read_without_an_error(data, start):
     with tempfile.NamedTemporaryFile() as file:
         file.write(start + data)
