@@ -1,27 +1,31 @@
 """What the page needs between two clicks: frames that are decoded once, pictures in files.
 
 Frames are kept by the path of their upload, a few at a time. Pictures are written to a folder of
-our own, each under an unguessable name, and swept away when they are old.
+our own, each under an unguessable name; `housekeeping` sweeps them away when they are old.
 """
 
-import shutil
-import threading
+import functools
 import time
 import uuid
 from collections import OrderedDict
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from llpack.engine import Restored, Restorer, Stages, plain_picture
-from llpack.files import write_picture
+from llpack.files import FORMATS, write_picture
 from llpack.isolation import read_raw_isolated
 from llpack.preview import reduced
 from llpack.raw import RawFrame
 
 KEPT_FRAMES = 3  # 24 MB each at 12 MP
-KEEP_SECONDS = 3600
+
+
+def factor_text(factor: float) -> str:
+    """A factor with three digits: 1.26, 22.6, 226, 1000."""
+    return f"{factor:.0f}" if factor >= 99.5 else f"{factor:.3g}"
 
 
 @dataclass
@@ -29,6 +33,8 @@ class _Kept:
     frame: RawFrame
     seconds_to_read: float | None  # None once they have been shown
     small: RawFrame | None = None
+    estimate: float | None = None
+    used: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True)
@@ -40,56 +46,91 @@ class Pair:
     restored: Restored
 
 
+def _one_at_a_time(method):
+    """Run a method in the darkroom's own thread.
+
+    The web server calls from up to 40 threads, and each that ever computes keeps helper threads and
+    scratch memory of its own: several hundred MB after some visitors.
+    """
+
+    @functools.wraps(method)
+    def submitted(self, *arguments, **options):
+        return self._worker.submit(method, self, *arguments, **options).result()
+
+    return submitted
+
+
 class Darkroom:
-    """Opens uploads and develops them; safe to call from several threads, one works at a time."""
+    """Opens uploads and develops them; safe to call from several threads, one works at a time.
+
+    Every method that takes a path raises LlpackError for a file that cannot be restored.
+    """
 
     def __init__(self, restorer: Restorer, folder: Path):
         self.restorer, self.folder = restorer, Path(folder)
         self._kept: OrderedDict[Path, _Kept] = OrderedDict()
-        self._lock = threading.RLock()
-        shutil.rmtree(self.folder, ignore_errors=True)  # what an earlier run left behind
-        self.folder.mkdir(parents=True)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="darkroom")
+        self.folder.mkdir(parents=True, exist_ok=True)
 
+    @_one_at_a_time
     def open(self, path: Path) -> RawFrame:
-        """The frame of a file, decoded now or before. Raises LlpackError."""
-        with self._lock:
-            return self._keep(Path(path)).frame
+        """The frame of a file, decoded now or before."""
+        return self._keep(Path(path)).frame
 
-    def develop(self, path: Path, amplification: float | None, *, untouched: bool = False) -> Pair:
-        """Restore a file; `untouched` shows the dark frame as it is in place of the amplified one."""
-        with self._lock:
-            kept = self._keep(Path(path))
-            stages = Stages()
-            if kept.seconds_to_read is not None:
-                stages.seconds["read"], kept.seconds_to_read = kept.seconds_to_read, None
-            restored = self.restorer.restore(kept.frame, amplification, stages=stages)
-            with stages("encode"):
-                after = self._write(restored.picture, kept.frame, path, restored.amplification)
-            before = self._before(kept.frame, path, restored.amplification, untouched)
-            return Pair(before, after, restored)
+    @_one_at_a_time
+    def estimate(self, path: Path) -> float | None:
+        """The estimated amplification of a file; None when the weights cannot estimate one."""
+        kept = self._keep(Path(path))
+        if kept.estimate is None and self.restorer.weights.amplifier is not None:
+            kept.estimate = self.restorer.estimate(kept.frame)
+        return kept.estimate
 
-    def preview(self, path: Path, amplification: float, *, untouched: bool = False) -> Pair:
+    @_one_at_a_time
+    def develop(
+        self,
+        path: Path,
+        amplification: float | None,
+        *,
+        source: str = "chosen",
+        untouched: bool = False,
+    ) -> Pair:
+        """Restore a file; `untouched`: before is the dark frame as it is, not the amplified one."""
+        restored, after = self._restore(Path(path), amplification, source, "jpg")
+        frame = self._keep(Path(path)).frame
+        return Pair(self._before(frame, path, restored, untouched), after, restored)
+
+    @_one_at_a_time
+    def picture(
+        self, path: Path, amplification: float | None, *, source: str = "chosen", format: str
+    ) -> tuple[Path, Restored]:
+        """Only the restored picture, as a file of `format` (see `files.FORMATS`)."""
+        restored, after = self._restore(Path(path), amplification, source, format)
+        return after, restored
+
+    @_one_at_a_time
+    def preview(
+        self, path: Path, amplification: float, *, source: str = "chosen", untouched: bool = False
+    ) -> Pair:
         """The same pair at a few hundred thousand pixels, quick enough to follow a slider."""
-        with self._lock:
-            kept = self._keep(Path(path))
-            if kept.small is None:
-                kept.small = reduced(kept.frame)
-            restored = self.restorer.restore(kept.small, amplification)
-            after = self._write(restored.picture, kept.small, path, amplification)
-            before = self._before(kept.small, path, amplification, untouched)
-            return Pair(before, after, restored)
+        kept = self._keep(Path(path))
+        if kept.small is None:
+            kept.small = reduced(kept.frame)
+        restored = self.restorer.restore(kept.small, amplification, source=source)
+        after = self._write(restored.picture, kept.small, path, amplification)
+        return Pair(self._before(kept.small, path, restored, untouched), after, restored)
 
+    @_one_at_a_time
     def before(self, path: Path, amplification: float, *, untouched: bool) -> Path:
         """Only the left side, when just that is to change."""
-        with self._lock:
-            return self._before(self._keep(Path(path)).frame, path, amplification, untouched)
+        frame = self._keep(Path(path)).frame
+        return self._plain(frame, path, 1.0 if untouched else amplification)
 
-    def export_tiff(self, path: Path, amplification: float) -> Path:
-        """The restored picture as a 16-bit TIFF, made on demand."""
-        with self._lock:
-            frame = self._keep(Path(path)).frame
-            restored = self.restorer.restore(frame, amplification, bits=16)
-            return self._write(restored.picture, frame, path, amplification, "tiff")
+    @_one_at_a_time
+    def forget(self, unused_seconds: float) -> None:
+        """Drop the frames that nobody has asked for in this time."""
+        for path, kept in list(self._kept.items()):
+            if time.monotonic() - kept.used > unused_seconds:
+                del self._kept[path]
 
     def _keep(self, path: Path) -> _Kept:
         if path not in self._kept:
@@ -99,10 +140,31 @@ class Darkroom:
             while len(self._kept) > KEPT_FRAMES:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(path)
+        self._kept[path].used = time.monotonic()
         return self._kept[path]
 
-    def _before(self, frame: RawFrame, path, amplification: float, untouched: bool) -> Path:
-        factor = 1.0 if untouched else amplification
+    def _restore(
+        self, path: Path, amplification: float | None, source: str, format: str
+    ) -> tuple[Restored, Path]:
+        kept = self._keep(path)
+        stages = Stages()
+        if kept.seconds_to_read is not None:
+            stages.seconds["read"], kept.seconds_to_read = kept.seconds_to_read, None
+        restored = self.restorer.restore(
+            kept.frame,
+            amplification,
+            bits=FORMATS[format],
+            source=source,
+            stages=stages,
+        )
+        with stages("encode"):
+            after = self._write(restored.picture, kept.frame, path, restored.amplification, format)
+        return restored, after
+
+    def _before(self, frame: RawFrame, path: Path, restored: Restored, untouched: bool) -> Path:
+        return self._plain(frame, path, 1.0 if untouched else restored.amplification)
+
+    def _plain(self, frame: RawFrame, path: Path, factor: float) -> Path:
         return self._write(plain_picture(frame, factor), frame, path, factor, name="plain")
 
     def _write(
@@ -114,16 +176,8 @@ class Darkroom:
         format: str = "jpg",
         name: str = "llpack",
     ) -> Path:
-        self._sweep()
         folder = self.folder / uuid.uuid4().hex
         folder.mkdir()
-        target = folder / f"{Path(path).stem}_{name}_x{amplification:.3g}.{format}"
+        target = folder / f"{Path(path).stem}_{name}_x{factor_text(amplification)}.{format}"
         write_picture(target, picture, frame.exif, format=format)
         return target
-
-    def _sweep(self) -> None:
-        """Remove what is older than an hour; visitors' pictures are nobody else's business."""
-        oldest = time.time() - KEEP_SECONDS
-        for folder in self.folder.iterdir():
-            if folder.stat().st_mtime < oldest:
-                shutil.rmtree(folder, ignore_errors=True)
