@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from llpack.amplifier_training import train_amplifier
 from llpack.network import DetailNet
+from llpack.packing import PACK
 from llpack.patches import SyntheticBatches, training_photos
 from llpack.rendering import bt709_curve
 from llpack.weights import save_weights
@@ -42,6 +43,7 @@ class Recipe:
     last_learning_rate: float = 1e-6
     warm_up: int = 300
     similarity: float = 0.2  # weight of 1 - SSIM beside L1
+    borders: float = 1.0  # weight of the steps between blocks of pixels
     paper: float = 0.5  # weight of the paper's own picture beside the detailed one
     ema: float = 0.999
     seed: int = 0
@@ -95,12 +97,32 @@ def structural_dissimilarity(picture: torch.Tensor, truth: torch.Tensor) -> torc
     return total / 2
 
 
+def border_steps(picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Differences of the pixels on either side of every border between UnPack's blocks."""
+    down = picture[..., PACK::PACK, :] - picture[..., PACK - 1 : -1 : PACK, :]
+    right = picture[..., PACK::PACK] - picture[..., PACK - 1 : -1 : PACK]
+    return down, right
+
+
 def picture_loss(
-    encoded: torch.Tensor, camera_to_srgb: torch.Tensor, truth: torch.Tensor, similarity: float
+    encoded: torch.Tensor,
+    camera_to_srgb: torch.Tensor,
+    truth: torch.Tensor,
+    similarity: float,
+    borders: float,
 ) -> torch.Tensor:
-    """Loss of the network's output against the picture (0..1) that it should become."""
+    """Loss of the network's output against the picture (0..1) that it should become.
+
+    Each block of pixels is drawn from features of its own, which noise makes differ from the
+    neighbours'; plain L1 leaves faint steps between blocks, so these count once more.
+    """
     picture = display(encoded, camera_to_srgb)
-    return F.l1_loss(picture, truth) + similarity * structural_dissimilarity(picture, truth)
+    steps = zip(border_steps(picture), border_steps(truth), strict=True)
+    return (
+        F.l1_loss(picture, truth)
+        + similarity * structural_dissimilarity(picture, truth)
+        + borders * sum(F.l1_loss(*pair) for pair in steps)
+    )
 
 
 class Trainer:
@@ -161,11 +183,12 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = recipe.learning_rate_at(self.step)
         truth = picture.float() / 255
+        weights = recipe.similarity, recipe.borders
         plain, detailed = self.network.both(mosaic)
-        detail = self.loss(detailed, camera_to_srgb, truth, recipe.similarity)
+        detail = self.loss(detailed, camera_to_srgb, truth, *weights)
         # The paper's own picture is there all along; a quarter of the batch says enough about it.
         some = slice(max(1, len(mosaic) // 4))
-        paper = self.loss(plain[some], camera_to_srgb[some], truth[some], recipe.similarity)
+        paper = self.loss(plain[some], camera_to_srgb[some], truth[some], *weights)
         self.optimiser.zero_grad(set_to_none=True)
         (detail + recipe.paper * paper).backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)

@@ -16,6 +16,7 @@ from llpack.rendering import render_strip
 from llpack.training import (
     Recipe,
     Trainer,
+    border_steps,
     display,
     export,
     normalise_weights,
@@ -76,6 +77,18 @@ def test_astray_values_find_their_way_back():
     assert encoded.grad.min() > 0
 
 
+def test_border_steps_are_those_between_blocks_and_no_others():
+    blocks = torch.rand(1, 3, 4, 5).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    down, right = border_steps(blocks)
+    assert down.shape == (1, 3, 3, 40)
+    assert right.shape == (1, 3, 32, 4)
+    assert down.abs().min() > 0
+    assert right.abs().min() > 0
+    tile = torch.rand(1, 3, 8, 8)
+    tile[..., 0], tile[..., 7] = 0.5, 0.5
+    assert border_steps(tile.repeat(1, 1, 4, 5))[1].abs().max() == 0
+
+
 def test_dissimilarity_is_one_minus_ssim():
     torch.manual_seed(0)
     picture = torch.rand(1, 3, 32, 32)
@@ -126,7 +139,7 @@ def test_a_block_starts_flat():
 
 
 def test_the_loss_falls_on_one_batch(photos, tmp_path):
-    recipe = recipe_for(photos, steps=100, learning_rate=2e-3)
+    recipe = recipe_for(photos, steps=100, learning_rate=2e-3, borders=0.0)
     trainer = Trainer(recipe, tmp_path / "run", compiled=False)
     images = [scene(96, 128, i) for i in range(2)]
     batch = SyntheticBatches(images, lambda step: (64, 2), 1, seed=0)[0]
@@ -218,8 +231,8 @@ def test_loss_is_zero_for_the_truth():
     eye = torch.eye(3)[None]
     encoded = torch.rand(1, 3, 16, 16)
     truth = display(encoded, eye)
-    assert picture_loss(encoded, eye, truth, 0.2).item() == pytest.approx(0, abs=1e-5)
-    assert picture_loss(encoded.flip(3), eye, truth, 0.2).item() > 0.1
+    assert picture_loss(encoded, eye, truth, 0.2, 1.0).item() == pytest.approx(0, abs=1e-5)
+    assert picture_loss(encoded.flip(3), eye, truth, 0.2, 1.0).item() > 0.1
 
 
 def test_dark_histograms():
