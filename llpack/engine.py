@@ -17,7 +17,14 @@ import torch
 from llpack.amplifier import AMPLIFICATION_RANGE, amplify
 from llpack.banding import row_offsets
 from llpack.errors import LlpackError
-from llpack.inference import DRAW_HALO, LOOK_HALO, Inference, strip_bounds, with_halo
+from llpack.inference import (
+    DRAW_HALO,
+    LOOK_HALO,
+    Inference,
+    soften_borders,
+    strip_bounds,
+    with_halo,
+)
 from llpack.machine import fastest_precision, keep_freed_memory, peak_memory_mib, usable_cpus
 from llpack.network import LLPackNet
 from llpack.packing import PACK, STRIDE, pad_to_stride
@@ -185,7 +192,10 @@ class Restorer:
         with stages("network"):
             drawn = self._inference.draw(low[:, :, top:bottom], mosaic)
             blocks = STRIDE // drawn.shape[2]  # block rows behind one row of the 1/16 grid
-            drawn = drawn[(first - top) * blocks : (last - top) * blocks].float().contiguous()
+            drawn = drawn.float()
+            if self.weights.convention == "camera":  # the authors' weights are left as they are
+                soften_borders(drawn)
+            drawn = drawn[(first - top) * blocks : (last - top) * blocks].contiguous()
         with stages("render"):
             codes = self._rendered(drawn, frame, 8 * picture.itemsize)
             height = min(last * STRIDE, frame.height) - first * STRIDE

@@ -25,9 +25,13 @@ from llpack.packing import CFA_PERIOD, PACK, pack
 
 # Rows of the 1/16 grid that each half needs beyond its own on either side to be exact: one for each
 # 3x3 convolution at that scale. `draw` has six or seven at H/8, two of which make a row of the grid,
-# and the detail path's three at H/4 follow on six: less than four rows in all either way.
+# and the detail path's three at H/4 follow on six: less than four rows in all either way. One more
+# is for `soften_borders`, which looks at the next block.
 LOOK_HALO = 1 + 3 * DENSE_LAYERS
-DRAW_HALO = 4
+DRAW_HALO = 5
+
+# Steps between blocks up to this height (of 1, as the network encodes) may be the network's own.
+_BORDER_STEP = 0.04
 
 
 class Inference:
@@ -132,6 +136,27 @@ def _phase_order() -> torch.Tensor:
     coarse = PACK // DETAIL_PACK
     channels = torch.arange(3 * PACK**2).reshape(coarse, DETAIL_PACK, coarse, DETAIL_PACK, 3)
     return channels.permute(0, 2, 1, 3, 4).reshape(-1)
+
+
+def soften_borders(packed: torch.Tensor) -> None:
+    """Turn low steps between neighbouring blocks of 8x8 pixels into ramps, in place.
+
+    Each block is drawn from features of its own, and noise makes these differ a little from block to
+    block: a grid that can be seen in smooth areas. A step that is high is the picture's and stays.
+
+    packed : (h/p, W/p, p, p, 3), see `draw`
+    """
+    blocks, side = PACK // packed.shape[2], packed.shape[2]
+    for axis in (0, 1):
+        along = packed.transpose(0, axis)
+        before, after = along[blocks - 1 : -1 : blocks], along[blocks::blocks]
+        inner = 2 + axis
+        near, far = before.select(inner, side - 1), before.select(inner, side - 2)
+        next_near, next_far = after.select(inner, 0), after.select(inner, 1)
+        step = next_near - near
+        step.mul_((1 - step.abs() / _BORDER_STEP).clamp_(min=0))
+        for pixels, share in ((near, 3), (far, 1), (next_near, -3), (next_far, -1)):
+            pixels.add_(step, alpha=share / 8)
 
 
 class _Dense:

@@ -18,6 +18,7 @@ from llpack.amplifier import Amplifier
 from llpack.colour import camera_to_srgb
 from llpack.engine import Restorer, Stages, checked_amplification, plain_picture
 from llpack.errors import LlpackError
+from llpack.inference import soften_borders
 from llpack.metadata import Exif
 from llpack.network import DetailNet, LLPackNet
 from llpack.raw import RawFrame
@@ -100,6 +101,29 @@ def restorer(network) -> Restorer:
     return restorer_with(network)
 
 
+def softened(encoded: np.ndarray, axis: int) -> np.ndarray:
+    """Low steps between blocks of 8 pixels as ramps, pixel by pixel: (3, H, W) along an axis."""
+    lines = np.moveaxis(encoded.copy(), axis, 0)
+    for border in range(8, len(lines) - 1, 8):
+        step = lines[border] - lines[border - 1]
+        step = step * np.maximum(0, 1 - np.abs(step) / 0.04)
+        for pixel, share in ((-2, 1 / 8), (-1, 3 / 8), (0, -3 / 8), (1, -1 / 8)):
+            lines[border + pixel] += share * step
+    return np.moveaxis(lines, 0, axis)
+
+
+def test_a_low_step_becomes_a_ramp_and_a_high_one_stays():
+    low, high = (np.repeat([0.2, 0.2 + height], 8)[None, None] for height in (0.001, 0.2))
+    packed = [
+        torch.from_numpy(x).reshape(1, 2, 1, 8, 1).expand(1, 2, 8, 8, 3).clone() for x in (low, high)
+    ]
+    for blocks in packed:
+        soften_borders(blocks)
+    line = packed[0][0, :, 3, :, 1].reshape(-1).numpy()
+    np.testing.assert_allclose(1000 * np.diff(line)[5:10], [0.125, 0.25, 0.25, 0.25, 0.125], atol=0.03)
+    np.testing.assert_array_equal(packed[1][0, :, 3, :, 1].reshape(-1), high.ravel())
+
+
 @pytest.mark.parametrize("size", [(64, 64), (96, 128), (66, 70), (78, 130)])
 @pytest.mark.parametrize("bits", [8, 16])
 def test_a_picture_is_network_then_rendering(restorer, network, size, bits):
@@ -107,6 +131,7 @@ def test_a_picture_is_network_then_rendering(restorer, network, size, bits):
     picture = restorer.restore(frame, 50, bits=bits).picture
     encoded = drawn_whole(network, amplified(frame, 50).clip(-1, 2))
     assert encoded.min() < 0 < 1 < encoded.max()  # the detail path goes beyond black and white
+    encoded = softened(softened(encoded, 1), 2)
     expected = display_codes(encoded.clip(0, 1) ** 2, frame, bits)
     assert picture.dtype == (np.uint8 if bits == 8 else np.uint16)
     assert picture.shape == expected.shape
@@ -287,8 +312,7 @@ def test_two_threads_get_their_own_pictures(network, monkeypatch):
                 wrong.append(frame.width)
 
     threads = [
-        threading.Thread(target=restore_often, args=pair)
-        for pair in zip(frames, expected, strict=True)
+        threading.Thread(target=restore_often, args=pair) for pair in zip(frames, expected, strict=True)
     ]
     for thread in threads:
         thread.start()
@@ -314,9 +338,7 @@ def test_usable_cpus_respects_the_affinity():
         f"os.sched_setaffinity(0, {{{allowed[0]}}})\n"
         "print(json.dumps([before, usable_cpus()]))"
     )
-    output = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     before, after = json.loads(output.stdout)
     assert 1 <= before <= len(allowed)
     assert after == 1
