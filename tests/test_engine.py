@@ -102,7 +102,7 @@ def restorer(network) -> Restorer:
 
 
 def softened(encoded: np.ndarray, axis: int) -> np.ndarray:
-    """Low steps between blocks of 8 pixels as ramps, pixel by pixel: (3, H, W) along an axis."""
+    """Low steps between blocks of 8 pixels as ramps, pixel by pixel: (H, W, 3) along an axis."""
     lines = np.moveaxis(encoded.copy(), axis, 0)
     for border in range(8, len(lines) - 1, 8):
         step = lines[border] - lines[border - 1]
@@ -131,7 +131,7 @@ def test_a_picture_is_network_then_rendering(restorer, network, size, bits):
     picture = restorer.restore(frame, 50, bits=bits).picture
     encoded = drawn_whole(network, amplified(frame, 50).clip(-1, 2))
     assert encoded.min() < 0 < 1 < encoded.max()  # the detail path goes beyond black and white
-    encoded = softened(softened(encoded, 1), 2)
+    encoded = softened(softened(encoded, 0), 1)
     expected = display_codes(encoded.clip(0, 1) ** 2, frame, bits)
     assert picture.dtype == (np.uint8 if bits == 8 else np.uint16)
     assert picture.shape == expected.shape
