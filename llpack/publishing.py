@@ -109,7 +109,7 @@ def space_files(root: Path) -> list[str]:
         for path in sorted((root / folder).rglob("*")):
             parts = path.relative_to(root).parts
             hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
-            if path.is_file() and not hidden and path.suffix != ".pyc":
+            if path.is_file() and not hidden and path.suffix not in (".pyc", ".pyi"):
                 found.append("/".join(parts))
     return found
 
