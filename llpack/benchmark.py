@@ -15,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from llpack.dng import write_dng
 from llpack.machine import peak_memory_mib, usable_cpus
-from llpack.synthetic import COLOURS, darken
+from llpack.synthetic import darken, write_dark
 
 SIZES = {3: (2128, 1424), 12: (4256, 2848), 24: (6016, 4016), 45: (8256, 5504), 61: (9504, 6336)}
 CAMERA, RATIO, ISO = "Sony A7S II", 100.0, 1600.0
@@ -39,16 +38,7 @@ def bench_photo(width: int, height: int) -> np.ndarray:
 
 def write_bench_file(path: Path, size: tuple[int, int]) -> None:
     frame = darken(bench_photo(*size), camera=CAMERA, iso=ISO, ratio=RATIO)
-    write_dng(
-        path,
-        frame.mosaic,
-        black_level=frame.black_level,
-        white_level=frame.white_level,
-        as_shot_neutral=[1 / gain for gain in frame.white_balance],
-        color_matrix=COLOURS[CAMERA].matrix,
-        exif=frame.exif,
-        compress=False,
-    )
+    write_dark(path, frame, CAMERA, compress=False)
 
 
 def median_seconds(work, repeats: int) -> float:

@@ -170,8 +170,7 @@ def _inspect(options) -> int:
 
 
 def _darken(options) -> int:
-    from llpack.dng import write_dng
-    from llpack.synthetic import COLOURS, darken, fit_photo, open_photo
+    from llpack.synthetic import darken, fit_photo, open_photo, write_dark
 
     if options.output.exists() and not options.overwrite:
         raise OutputError(f"{options.output} exists already; --overwrite replaces it.")
@@ -186,16 +185,7 @@ def _darken(options) -> int:
         seed=options.seed,
         orientation=options.orientation,
     )
-    write_dng(
-        options.output,
-        frame.mosaic,
-        black_level=frame.black_level,
-        white_level=frame.white_level,
-        as_shot_neutral=[1 / gain for gain in frame.white_balance],
-        color_matrix=COLOURS[options.camera].matrix,
-        orientation=frame.orientation,
-        exif=frame.exif,
-    )
+    write_dark(options.output, frame, options.camera)
     print(f"{options.output}: {frame.width} x {frame.height}, x1/{options.ratio:g} of the light")
     return 0
 

@@ -33,10 +33,7 @@ def unpack(packed: torch.Tensor, factor: int = PACK) -> torch.Tensor:
 
 
 def unpack_order(factor: int = PACK) -> torch.Tensor:
-    """Permutation of channels that turns UnPack into a plain pixel shuffle.
-
-    Applied once to the rows of the layer before it, it makes UnPack's reordering free.
-    """
+    """Permutation of channels that turns UnPack into a plain pixel shuffle."""
     return torch.arange(3 * factor**2).reshape(factor**2, 3).T.reshape(-1)
 
 

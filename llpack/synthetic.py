@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from llpack.colour import camera_to_srgb
+from llpack.dng import write_dng
 from llpack.errors import LlpackError, UnreadableRaw
 from llpack.metadata import Exif
 from llpack.raw import RawFrame
@@ -137,6 +138,21 @@ def darken(
         cfa="RGGB",
         exif=Exif(make=make, model=model, iso=iso),
         notes=(f"synthetic: a photo with 1/{ratio:g} of its light and calibrated noise",),
+    )
+
+
+def write_dark(path: Path, frame: RawFrame, camera: str, *, compress: bool = True) -> None:
+    """Write a frame that `darken` made for `camera` as a DNG. Raises OutputError."""
+    write_dng(
+        path,
+        frame.mosaic,
+        black_level=frame.black_level,
+        white_level=frame.white_level,
+        as_shot_neutral=[1 / gain for gain in frame.white_balance],
+        color_matrix=COLOURS[camera].matrix,
+        orientation=frame.orientation,
+        exif=frame.exif,
+        compress=compress,
     )
 
 
