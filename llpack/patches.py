@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from llpack.amplifier import VALUE_RANGE
 from llpack.errors import LlpackError
+from llpack.print_patches import print_patch
 from llpack.rendering import bt709_curve
 from llpack.sensor_noise import CAMERAS, FULL_SCALE, SensorNoise, a7s2, any_camera
 from llpack.synthetic import COLOURS, LINEAR_OF_CODE, digitise, mosaic_of, open_photo
@@ -30,6 +31,7 @@ PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 MAX_RATIO = 350
 # Below this many photo-electrons at white nothing can be restored, and nothing is learnt.
 MIN_ELECTRONS_AT_WHITE = 4
+PRINT_SHARE = 0.04  # of all patches show print instead of a photo
 
 _codes = np.arange(256) / 255
 # The same photo with its contrast curve taken back (inverse smoothstep, Brooks et al. 2019): real
@@ -74,12 +76,17 @@ class SyntheticBatches(Dataset):
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng((self.seed, step))
         size, count = self.size_at(step)
-        patches = [dark_patch(_crop(self.photos, size, rng), rng) for _ in range(count)]
+        patches = [dark_patch(self._clean_patch(size, rng), rng) for _ in range(count)]
         return (
             torch.from_numpy(np.stack([p.mosaic for p in patches])),
             torch.from_numpy(np.stack([p.picture for p in patches])),
             torch.from_numpy(np.stack([p.camera_to_srgb for p in patches])),
         )
+
+    def _clean_patch(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        if rng.random() < PRINT_SHARE:
+            return print_patch(size, rng)
+        return _crop(self.photos, size, rng)
 
 
 def _crop(photos: list[np.ndarray], size: int, rng: np.random.Generator) -> np.ndarray:

@@ -43,6 +43,7 @@ class Recipe:
     last_learning_rate: float = 1e-6
     warm_up: int = 300
     similarity: float = 0.2  # weight of 1 - SSIM beside L1
+    colour: float = 0.5  # weight of the colour difference beside L1
     borders: float = 1.0  # weight of the steps between blocks of pixels
     paper: float = 0.5  # weight of the paper's own picture beside the detailed one
     ema: float = 0.999
@@ -97,6 +98,37 @@ def structural_dissimilarity(picture: torch.Tensor, truth: torch.Tensor) -> torc
     return total / 2
 
 
+def colour_difference(picture: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Mean colour difference of two displayed pictures in hundredths: CIE94, with CIEDE2000's
+    lesser weight of lightness in deep shadows and highlights and greater one of near-neutral a*.
+
+    L1 hardly sees a faint cast in the shadows; the eye does.
+    """
+    (light_p, a_p, b_p), (light_t, a_t, b_t) = _lab(picture), _lab(truth)
+    chroma = (a_t**2 + b_t**2).sqrt()
+    off_middle = (light_t - 50) ** 2
+    lightness = (light_p - light_t) / (1 + 0.015 * off_middle * (20 + off_middle).rsqrt())
+    redness = 1.3 * (a_p - a_t) / (1 + 0.045 * chroma)
+    yellowness = (b_p - b_t) / (1 + 0.045 * chroma)
+    # Half a unit is not seen, and keeps the root's slope finite.
+    difference = (lightness**2 + redness**2 + yellowness**2 + 0.25).sqrt() - 0.5
+    return difference.mean() / 100
+
+
+def _lab(picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """CIELAB of (B, 3, H, W) display sRGB, D65; (B, H, W) each."""
+    low, linear = picture / 12.92, ((picture.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4
+    r, g, b = torch.where(picture > 0.04045, linear, low).unbind(1)
+    x = (0.4124564 * r + 0.3575761 * g + 0.1804375 * b) / 0.95047
+    y = 0.2126729 * r + 0.7151522 * g + 0.0721750 * b
+    z = (0.0193339 * r + 0.1191920 * g + 0.9503041 * b) / 1.08883
+    x, y, z = (
+        torch.where(v > 0.008856, v.clamp(min=0.008856) ** (1 / 3), 7.787 * v + 16 / 116)
+        for v in (x, y, z)
+    )
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+
 def border_steps(picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Differences of the pixels on either side of every border between UnPack's blocks."""
     down = picture[..., PACK::PACK, :] - picture[..., PACK - 1 : -1 : PACK, :]
@@ -109,6 +141,7 @@ def picture_loss(
     camera_to_srgb: torch.Tensor,
     truth: torch.Tensor,
     similarity: float,
+    colour: float,
     borders: float,
 ) -> torch.Tensor:
     """Loss of the network's output against the picture (0..1) that it should become.
@@ -121,6 +154,7 @@ def picture_loss(
     return (
         F.l1_loss(picture, truth)
         + similarity * structural_dissimilarity(picture, truth)
+        + colour * colour_difference(picture, truth)
         + borders * sum(F.l1_loss(*pair) for pair in steps)
     )
 
@@ -183,7 +217,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = recipe.learning_rate_at(self.step)
         truth = picture.float() / 255
-        weights = recipe.similarity, recipe.borders
+        weights = recipe.similarity, recipe.colour, recipe.borders
         plain, detailed = self.network.both(mosaic)
         detail = self.loss(detailed, camera_to_srgb, truth, *weights)
         # The paper's own picture is there all along; a quarter of the batch says enough about it.

@@ -231,8 +231,8 @@ def test_loss_is_zero_for_the_truth():
     eye = torch.eye(3)[None]
     encoded = torch.rand(1, 3, 16, 16)
     truth = display(encoded, eye)
-    assert picture_loss(encoded, eye, truth, 0.2, 1.0).item() == pytest.approx(0, abs=1e-5)
-    assert picture_loss(encoded.flip(3), eye, truth, 0.2, 1.0).item() > 0.1
+    assert picture_loss(encoded, eye, truth, 0.2, 0.5, 1.0).item() == pytest.approx(0, abs=1e-5)
+    assert picture_loss(encoded.flip(3), eye, truth, 0.2, 0.5, 1.0).item() > 0.1
 
 
 def test_dark_histograms():
