@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio as gr
 
 from llpack.darkroom import Darkroom
+from llpack.fair_queue import make_fair
 from llpack.housekeeping import KEEP_SECONDS, SWEEP_SECONDS
 from llpack.isolation import MAX_FILE_MB
 from llpack.page import AMPLIFIED, MOST_STOPS, STEP, UNTOUCHED, Page
@@ -28,7 +29,6 @@ QUICK = {"queue": False, "show_progress": "hidden"}
 PRIVATE = {"api_visibility": "private"}
 # Of a control that is moved again while its work is waiting, only the last position counts.
 LATEST = {"trigger_mode": "always_last"}
-MAX_WAITING = 20
 
 INTRODUCTION = """# llpack: see in the dark, on a CPU
 Upload a RAW photograph that is far too dark. LLPackNet (Lamba, Balaji, Mitra, BMVC 2020) and a
@@ -175,7 +175,7 @@ def build(darkroom: Darkroom) -> gr.Blocks:
                 lambda position=position: gr.ImageSlider(slider_position=position),
                 None, compare, **QUICK, **PRIVATE,
             )  # fmt: skip
-    return demo.queue(max_size=MAX_WAITING)
+    return make_fair(demo)
 
 
 def launch(demo: gr.Blocks, **options):
