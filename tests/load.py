@@ -1,10 +1,11 @@
 """Visitors on loopback: many at once, with good, broken and abandoned files.
 
-    python -m tests.load                                   # starts the page itself
-    python -m tests.load --requests 300 --visitors 1       # a soak
+    python -m tests.load            # 8 visitors, 100 requests; starts the page itself
+    python -m tests.load --soak     # one visitor, 300 good files
 
 Every good request must get the picture that a single visitor gets; afterwards the server must answer
-and its memory and temporary files must be back where they were. Exit code 1 when not.
+and its memory, open files and temporary files must be back where they were. A soak also wants the
+memory of its last third no higher than that of the third before. Exit code 1 when not.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import hashlib
 import os
 import random
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,7 +34,10 @@ from llpack.housekeeping import files_in
 REPOSITORY = Path(__file__).resolve().parent.parent
 START_S, REQUEST_S = 120, 600
 AMPLIFICATION = 100.0  # the same for all, so that pictures can be compared
-GROWTH_MIB, MOST_MIB = 150, 3072
+SIZES = ((128, 192), (512, 768), (1024, 1536), (2848, 4256))
+SHARES = (4, 3, 2, 1)  # how often each size is sent
+GROWTH_MIB, MOST_MIB, SOAK_GROWTH_MIB = 150, 3072, 30
+MORE_FILES = 10  # sockets that are being closed
 ABANDONED_BYTES = 400_000
 KEEP_S, SWEEP_S = 60, 5
 PROGRAM = f"""
@@ -69,23 +74,38 @@ class Server:
         raise SystemExit("The page did not start:\n" + "".join(self.lines))
 
     def mib(self, field: str = "VmRSS") -> float:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(rf"{field}:\s+(\d+)", status).group(1)) / 1024
+        """Memory of the server with its decoder, which it starts anew from time to time."""
+        pids = [self.process.pid, *self.children()]
+        return sum(_status_mib(pid, field) for pid in pids)
+
+    def children(self) -> list[int]:
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(pid) for task in tasks for pid in task.read_text().split()]
+
+    def open_files(self) -> int:
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(timeout=30)
 
 
-def good_files(folder: Path, large: Path | None) -> list[Path]:
+def _status_mib(pid: int, field: str) -> float:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:  # a decoder that has just been replaced
+        return 0.0
+    found = re.search(rf"{field}:\s+(\d+)", status)
+    return int(found.group(1)) / 1024 if found else 0.0
+
+
+def good_files(folder: Path) -> list[Path]:
     from tests.tiny_demo import write_dark
 
-    sizes = ((128, 192), (512, 768), (1024, 1536))
-    files = [
+    return [
         write_dark(folder / f"dark{n}.dng", seed=n, size=size, orientation=(1, 6, 8)[n % 3])
-        for n, size in enumerate(sizes)
+        for n, size in enumerate(SIZES)
     ]
-    return [*files, *([large] if large else [])]
 
 
 def broken_files(folder: Path, good: Path) -> list[Path]:
@@ -127,26 +147,36 @@ def abandon(url: str) -> None:
 
 
 class Visit:
-    """One request of one visitor, and what came of it."""
+    """One request of one visitor, and what came of it.
 
-    def __init__(self, url: str, good: dict[Path, str], broken: list[Path], downloads: Path):
-        self.url, self.good, self.broken, self.downloads = url, good, broken, downloads
+    mix : how often good, broken and abandoned uploads come
+    """
+
+    def __init__(self, server: Server, good: dict[Path, str], broken: list[Path], downloads: Path, mix):
+        self.server, self.good, self.broken = server, good, broken
+        self.downloads, self.mix = downloads, mix
+        self.mib: list[float] = []  # after each request
 
     def __call__(self, number: int) -> str:
-        kind = random.Random(number).choices(("good", "broken", "abandoned"), (7, 2, 1))[0]
+        outcome = self._visit(random.Random(number))
+        self.mib.append(self.server.mib())
+        return outcome
+
+    def _visit(self, chance: random.Random) -> str:
+        kind = chance.choices(("good", "broken", "abandoned"), self.mix)[0]
         if kind == "abandoned":
-            abandon(self.url)
+            abandon(self.server.url)
             return kind
         client = Client(
-            self.url, verbose=False, analytics_enabled=False, download_files=str(self.downloads),
-            httpx_kwargs={"timeout": REQUEST_S},
+            self.server.url, verbose=False, analytics_enabled=False,
+            download_files=str(self.downloads), httpx_kwargs={"timeout": REQUEST_S},
         )  # fmt: skip
         try:
             if kind == "good":
-                path = random.Random(number).choice(list(self.good))
+                path = chance.choices(list(self.good), SHARES)[0]
                 right = restore(client, path) == self.good[path]
                 return "right picture" if right else "WRONG PICTURE"
-            restore(client, random.Random(number).choice(self.broken))
+            restore(client, chance.choice(self.broken))
             return "PICTURE OF A BROKEN FILE"
         except AppError as error:
             return self._of_error(kind, str(error))
@@ -155,7 +185,7 @@ class Visit:
 
     @staticmethod
     def _of_error(kind: str, message: str) -> str:
-        if "queue is full" in message.lower():
+        if "requests are waiting already" in message:
             return "sent away: queue full"
         polite = kind == "broken" and ".dng" in message and "Traceback" not in message
         return "polite refusal" if polite else f"FAILED: {message}"
@@ -163,10 +193,12 @@ class Visit:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--visitors", type=int, default=8, help="at once")
-    parser.add_argument("--requests", type=int, default=100)
-    parser.add_argument("--large", type=Path, help="one more RAW file to send")
+    parser.add_argument("--soak", action="store_true", help="300 good files, one after the other")
+    parser.add_argument("--visitors", type=int, help="at once; default: 8, of a soak 1")
+    parser.add_argument("--requests", type=int, help="default: 100, of a soak 300")
     options = parser.parse_args()
+    options.visitors = options.visitors or (1 if options.soak else 8)
+    options.requests = options.requests or (300 if options.soak else 100)
     with tempfile.TemporaryDirectory(prefix="llpack-load-") as folder:
         folder = Path(folder)
         (folder / "server").mkdir()
@@ -179,24 +211,27 @@ def main() -> int:
 
 def run(server: Server, folder: Path, options) -> int:
     at_start = files_in(folder / "server")
-    paths = good_files(folder, options.large)
+    paths = good_files(folder)
     single = Client(server.url, verbose=False, download_files=str(folder / "downloads"))
     alone = {path: restore(single, path) for path in paths}
     broken = broken_files(folder, paths[0])
-    before_mib = server.mib()
-    visit = Visit(server.url, alone, broken, folder / "downloads")
+    before_mib, before_files = server.mib(), server.open_files()
+    mix = (1, 0, 0) if options.soak else (7, 2, 1)
+    visit = Visit(server, alone, broken, folder / "downloads", mix)
     started = time.perf_counter()
     with ThreadPoolExecutor(options.visitors) as visitors:
         outcomes = Counter(visitors.map(visit, range(options.requests)))
     seconds = time.perf_counter() - started
     still_right = all(restore(single, path) == hash_ for path, hash_ in alone.items())
     single.close()
-    after_mib = server.mib()
+    after_mib, after_files = server.mib(), server.open_files()
     peak_mib = server.mib("VmHWM")
     for outcome, count in outcomes.most_common():
         print(f"{count:5}  {outcome}")
     print(f"{seconds:.1f} s, {options.requests / seconds:.2f} requests a second")
     print(f"memory: {before_mib:.0f} MiB before, {after_mib:.0f} after, {peak_mib:.0f} at most")
+    growth = growth_mib(visit.mib)
+    print(f"open files of the server: {before_files} before, {after_files} after")
     print(f"the server still gives the right pictures: {'yes' if still_right else 'NO'}")
     left = wait_for_the_sweep(folder / "server", at_start)
     print(f"temporary files: {len(at_start)} at the start, {len(left)} more or fewer afterwards")
@@ -204,7 +239,18 @@ def run(server: Server, folder: Path, options) -> int:
         print(f"       {'left' if path.exists() else 'missing'}: {path.name}")
     fine = not any(outcome.split(":")[0].isupper() for outcome in outcomes) and still_right
     fine &= after_mib - before_mib < GROWTH_MIB and peak_mib < MOST_MIB and not left
+    fine &= after_files - before_files < MORE_FILES
+    fine &= not options.soak or growth < SOAK_GROWTH_MIB
     return 0 if fine else 1
+
+
+def growth_mib(mib: list[float]) -> float:
+    """By how much the last third's median is above that of the third before; prints a course."""
+    tenths = [statistics.median(part) for part in np.array_split(mib, min(10, len(mib)))]
+    print("        course:", ", ".join(f"{value:.0f}" for value in tenths))
+    _, middle, last = (statistics.median(part) for part in np.array_split(mib, 3))
+    print(f"        median of the last third less that of the second: {last - middle:+.0f} MiB")
+    return last - middle
 
 
 def wait_for_the_sweep(folder: Path, at_start: set[Path]) -> set[Path]:
