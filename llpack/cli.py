@@ -66,8 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     darken.add_argument("--seed", type=int, default=0)
     darken.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
-    train = _command(commands, "train", _train, "train the network and the amplifier on photos")
-    train.add_argument("photos", type=Path, help="folder of clean photos")
+    train = _command(commands, "train", _train, "train on photos, on real pairs, or both")
+    train.add_argument("photos", nargs="?", default="", help="folder of clean photos")
+    train.add_argument("--pairs", default="", metavar="SID", help="See-in-the-Dark (Sony/short, long)")
+    train.add_argument("--pair-share", type=_share, default=0.5, help="of patches beside photos'")
     train.add_argument("-o", "--output", type=Path, required=True, help="run folder; resumed from")
     train.add_argument("--steps", type=int, default=19000)
     train.add_argument("--batch", type=int, default=8, help="patches of 256x256 a step")
@@ -137,6 +139,16 @@ def _amplification(text: str) -> float | None:
         raise argparse.ArgumentTypeError(f"'{text}' is neither 'auto' nor a number") from None
 
 
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a share from 0 to 1")
+    return share
+
+
 def _size(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
     try:
@@ -193,7 +205,14 @@ def _darken(options) -> int:
 def _train(options) -> int:
     from llpack.training import Recipe, train
 
-    train(Recipe(str(options.photos), options.steps, options.batch), options.output, options.name)
+    recipe = Recipe(
+        options.photos,
+        options.steps,
+        options.batch,
+        pairs=options.pairs,
+        pair_share=options.pair_share,
+    )
+    train(recipe, options.output, options.name)
     return 0
 
 

@@ -76,12 +76,16 @@ class SyntheticBatches(Dataset):
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng((self.seed, step))
         size, count = self.size_at(step)
-        patches = [dark_patch(self._clean_patch(size, rng), rng) for _ in range(count)]
+        patches = [self.patch(step, size, rng) for _ in range(count)]
         return (
             torch.from_numpy(np.stack([p.mosaic for p in patches])),
             torch.from_numpy(np.stack([p.picture for p in patches])),
             torch.from_numpy(np.stack([p.camera_to_srgb for p in patches])),
         )
+
+    def patch(self, step: int, size: int, rng: np.random.Generator) -> Patch:
+        """One patch of batch number `step`."""
+        return dark_patch(self._clean_patch(size, rng), rng)
 
     def _clean_patch(self, size: int, rng: np.random.Generator) -> np.ndarray:
         if rng.random() < PRINT_SHARE:
@@ -116,7 +120,7 @@ def dark_patch(photo: np.ndarray, rng: np.random.Generator) -> Patch:
     light = np.maximum(linear @ to_camera.T, 0)
 
     ratio, noise = random_exposure(rng)
-    jitter = np.exp(rng.uniform(np.log(0.7), np.log(1.4))) if rng.random() < 0.5 else 1.0
+    jitter = random_jitter(rng)
     dn = digitise(mosaic_of(light, white_balance), ratio, noise, rng)
     if rng.random() < 0.15:  # some cameras cut at the black level before they write the file
         dn = np.maximum(dn, 0)
@@ -149,6 +153,11 @@ def random_exposure(rng: np.random.Generator) -> tuple[float, SensorNoise]:
         noise = random_noise(rng)
         if FULL_SCALE / (ratio * noise.gain) >= MIN_ELECTRONS_AT_WHITE:
             return ratio, noise
+
+
+def random_jitter(rng: np.random.Generator) -> float:
+    """By how much an amplification is off: half of the time not at all, else by half a stop at most."""
+    return float(np.exp(rng.uniform(np.log(0.7), np.log(1.4)))) if rng.random() < 0.5 else 1.0
 
 
 def random_noise(rng: np.random.Generator) -> SensorNoise:

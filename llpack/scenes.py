@@ -38,7 +38,7 @@ SID_MAX_RATIO = 300.0
 # Short and long exposure do not show the same view; the "restricted" mean leaves them out.
 SID_MISALIGNED = frozenset({"10034", "10045", "10172"})
 SID_TEST_IMAGES, SID_RESTRICTED_IMAGES = 93, 88  # of the complete dataset
-_SID_NAME = re.compile(r"(\d{5})_00_(\d+(?:\.\d+)?)s")
+_SID_NAME = re.compile(r"(\d{5})_\d\d_(\d+(?:\.\d+)?)s")
 _SID_SUFFIXES = {".arw", ".dng"}
 
 # Cameras for photos, each at the ISO where it counts about 3 DN for a photo-electron: equally dark.
@@ -70,7 +70,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class SidPair:
-    """A short exposure of the test list, and the long one of the same scene."""
+    """A short exposure, and the long one of the same scene."""
 
     scene: str
     short: Path
@@ -83,11 +83,7 @@ class SidPair:
 
     def load(self) -> Scene:
         """Decode both files. Raises UnreadableRaw or UnsupportedSensor."""
-        frame = dataclasses.replace(
-            read_raw(self.short),
-            black_level=(SID_BLACK_LEVEL,) * 4,
-            white_level=SID_WHITE_LEVEL,
-        )
+        frame = self.dark_frame()
         return Scene(
             name=self.short.stem,
             set="See-in-the-Dark",
@@ -97,6 +93,14 @@ class SidPair:
             truth=libraw_picture(self.long),
             amplified=libraw_picture(self.short, brightness=self.ratio),
             restricted=self.restricted,
+        )
+
+    def dark_frame(self) -> RawFrame:
+        """The short exposure with the authors' levels. Raises UnreadableRaw or UnsupportedSensor."""
+        return dataclasses.replace(
+            read_raw(self.short),
+            black_level=(SID_BLACK_LEVEL,) * 4,
+            white_level=SID_WHITE_LEVEL,
         )
 
 
@@ -114,27 +118,41 @@ def sid_test_pairs(root: Path) -> list[SidPair]:
 
     Raises LlpackError for names without an exposure time, and when a long exposure is missing.
     """
-    longs: dict[str, Path] = {}
-    for path in _sid_files(root / "long"):
-        longs.setdefault(_sid_name(path)[0], path)
-    pairs = []
-    for short in _sid_files(root / "short"):
-        scene, seconds = _sid_name(short)
-        if not scene.startswith("1"):
-            continue  # 0 and 2 are the numbers of training and validation
-        if scene not in longs:
-            raise LlpackError(f"{root / 'long'} has no exposure of scene {scene} ({short.name}).")
-        ratio = min(_sid_name(longs[scene])[1] / seconds, SID_MAX_RATIO)
-        pairs.append(SidPair(scene, short, longs[scene], ratio))
+    pairs = _sid_pairs(root, "1*_00_*")
     if not pairs:
         raise LlpackError(f"{root / 'short'} has no test images (names such as 10003_00_0.1s.ARW).")
     return pairs
 
 
-def _sid_files(folder: Path) -> list[Path]:
-    """First exposures (`_00_`) in the order of their names."""
-    files = (path for path in folder.glob("*_00_*") if path.suffix.lower() in _SID_SUFFIXES)
-    return sorted(files)
+def sid_training_pairs(root: Path) -> list[SidPair]:
+    """Every short exposure of the training scenes, whose numbers begin with 0 (test scenes begin
+    with 1, validation with 2), with the long one as `sid_test_pairs` chooses it.
+
+    Raises LlpackError as `sid_test_pairs` does.
+    """
+    pairs = _sid_pairs(root, "0*")
+    if not pairs:
+        raise LlpackError(f"{root / 'short'} has no training images (names such as 00001_00_0.1s.ARW).")
+    return pairs
+
+
+def _sid_pairs(root: Path, pattern: str) -> list[SidPair]:
+    """The short exposures whose names match, in their order, each with its long one."""
+    longs: dict[str, Path] = {}
+    for path in _sid_files(root / "long", "*_00_*"):
+        longs.setdefault(_sid_name(path)[0], path)
+    pairs = []
+    for short in _sid_files(root / "short", pattern):
+        scene, seconds = _sid_name(short)
+        if scene not in longs:
+            raise LlpackError(f"{root / 'long'} has no exposure of scene {scene} ({short.name}).")
+        ratio = min(_sid_name(longs[scene])[1] / seconds, SID_MAX_RATIO)
+        pairs.append(SidPair(scene, short, longs[scene], ratio))
+    return pairs
+
+
+def _sid_files(folder: Path, pattern: str) -> list[Path]:
+    return sorted(p for p in folder.glob(pattern) if p.suffix.lower() in _SID_SUFFIXES)
 
 
 def _sid_name(path: Path) -> tuple[str, float]:

@@ -1,6 +1,6 @@
 """Training of the network, resumable to the step.
 
-Recipe: loss between pictures as displayed (never in linear light), L1 plus structural similarity;
+Recipe: loss between pictures as displayed (L1, structural similarity, colour difference, borders);
 both pictures that `DetailNet` gives, the paper's and the detailed one, are trained at once, so that
 one run yields both networks. AdamW, cosine schedule, weight norm while training only, exponential
 moving average of the weights, larger patches in the last part.
@@ -11,21 +11,21 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 from torch.utils.data import DataLoader
 
 from llpack.amplifier_training import train_amplifier
+from llpack.errors import LlpackError
+from llpack.losses import picture_loss
 from llpack.network import DetailNet
-from llpack.packing import PACK
 from llpack.patches import SyntheticBatches, training_photos
-from llpack.rendering import bt709_curve
-from llpack.weights import save_weights
+from llpack.weights import load_weights, save_weights
 
 # torch.compile calls the C++ compiler that CXX names, by default g++.
 HAS_COMPILER = shutil.which(os.environ.get("CXX", "g++")) is not None
@@ -33,6 +33,8 @@ HAS_COMPILER = shutil.which(os.environ.get("CXX", "g++")) is not None
 
 @dataclass(frozen=True)
 class Recipe:
+    """photos, pairs: folders of clean photos and of See-in-the-Dark; either may be left empty."""
+
     photos: str
     steps: int = 19000
     batch: int = 8
@@ -48,6 +50,8 @@ class Recipe:
     paper: float = 0.5  # weight of the paper's own picture beside the detailed one
     ema: float = 0.999
     seed: int = 0
+    pairs: str = ""
+    pair_share: float = 0.5  # of the patches, where there are photos too
 
     def size_at(self, step: int) -> tuple[int, int]:
         """Patch size and number of patches at a step."""
@@ -60,103 +64,6 @@ class Recipe:
         cosine = 0.5 + 0.5 * math.cos(math.pi * min(1, step / self.steps))
         span = self.learning_rate - self.last_learning_rate
         return warm * (self.last_learning_rate + span * cosine)
-
-
-def display(encoded: torch.Tensor, camera_to_srgb: torch.Tensor) -> torch.Tensor:
-    """The network's output (B, 3, H, W) as it will be displayed: differentiable rendering.
-
-    Same formulas as `rendering`; outside of 0..1 a tenth of the slope is left, so that a value
-    that went astray finds its way back.
-    """
-    encoded = _leaky_unit(encoded)
-    linear = torch.einsum("bij,bjhw->bihw", camera_to_srgb, encoded * encoded.abs())
-    linear = _leaky_unit(linear)
-    return bt709_curve(linear)
-
-
-def _leaky_unit(x: torch.Tensor) -> torch.Tensor:
-    return torch.lerp(x.clamp(0, 1), x, 0.1)
-
-
-def structural_dissimilarity(picture: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """1 - SSIM of the grey pictures in windows side by side, mean of full and half scale.
-
-    Wang et al. 2004 with uniform 8x8 windows. Overlapping windows, as scores use them, cost many
-    times more and train the same.
-    """
-    picture, truth = picture.mean(1, keepdim=True), truth.mean(1, keepdim=True)
-    total = 0
-    for _ in range(2):
-        mean_p, mean_t = F.avg_pool2d(picture, 8), F.avg_pool2d(truth, 8)
-        variance_p = F.avg_pool2d(picture**2, 8) - mean_p**2
-        variance_t = F.avg_pool2d(truth**2, 8) - mean_t**2
-        covariance = F.avg_pool2d(picture * truth, 8) - mean_p * mean_t
-        luminance = (2 * mean_p * mean_t + 1e-4) / (mean_p**2 + mean_t**2 + 1e-4)
-        structure = (2 * covariance + 9e-4) / (variance_p + variance_t + 9e-4)
-        total = total + 1 - (luminance * structure).mean()
-        picture, truth = F.avg_pool2d(picture, 2), F.avg_pool2d(truth, 2)
-    return total / 2
-
-
-def colour_difference(picture: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Mean colour difference of two displayed pictures in hundredths: CIE94, with CIEDE2000's
-    lesser weight of lightness in deep shadows and highlights and greater one of near-neutral a*.
-
-    L1 hardly sees a faint cast in the shadows; the eye does.
-    """
-    (light_p, a_p, b_p), (light_t, a_t, b_t) = _lab(picture), _lab(truth)
-    chroma = (a_t**2 + b_t**2).sqrt()
-    off_middle = (light_t - 50) ** 2
-    lightness = (light_p - light_t) / (1 + 0.015 * off_middle * (20 + off_middle).rsqrt())
-    redness = 1.3 * (a_p - a_t) / (1 + 0.045 * chroma)
-    yellowness = (b_p - b_t) / (1 + 0.045 * chroma)
-    # Half a unit is not seen, and keeps the root's slope finite.
-    difference = (lightness**2 + redness**2 + yellowness**2 + 0.25).sqrt() - 0.5
-    return difference.mean() / 100
-
-
-def _lab(picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """CIELAB of (B, 3, H, W) display sRGB, D65; (B, H, W) each."""
-    low, linear = picture / 12.92, ((picture.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4
-    r, g, b = torch.where(picture > 0.04045, linear, low).unbind(1)
-    x = (0.4124564 * r + 0.3575761 * g + 0.1804375 * b) / 0.95047
-    y = 0.2126729 * r + 0.7151522 * g + 0.0721750 * b
-    z = (0.0193339 * r + 0.1191920 * g + 0.9503041 * b) / 1.08883
-    x, y, z = (
-        torch.where(v > 0.008856, v.clamp(min=0.008856) ** (1 / 3), 7.787 * v + 16 / 116)
-        for v in (x, y, z)
-    )
-    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
-
-
-def border_steps(picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Differences of the pixels on either side of every border between UnPack's blocks."""
-    down = picture[..., PACK::PACK, :] - picture[..., PACK - 1 : -1 : PACK, :]
-    right = picture[..., PACK::PACK] - picture[..., PACK - 1 : -1 : PACK]
-    return down, right
-
-
-def picture_loss(
-    encoded: torch.Tensor,
-    camera_to_srgb: torch.Tensor,
-    truth: torch.Tensor,
-    similarity: float,
-    colour: float,
-    borders: float,
-) -> torch.Tensor:
-    """Loss of the network's output against the picture (0..1) that it should become.
-
-    Each block of pixels is drawn from features of its own, which noise makes differ from the
-    neighbours'; plain L1 leaves faint steps between blocks, so these count once more.
-    """
-    picture = display(encoded, camera_to_srgb)
-    steps = zip(border_steps(picture), border_steps(truth), strict=True)
-    return (
-        F.l1_loss(picture, truth)
-        + similarity * structural_dissimilarity(picture, truth)
-        + colour * colour_difference(picture, truth)
-        + borders * sum(F.l1_loss(*pair) for pair in steps)
-    )
 
 
 class Trainer:
@@ -187,15 +94,16 @@ class Trainer:
 
     def run(self, save_every: int = 250, log_every: int = 50) -> None:
         recipe = self.recipe
-        batches = SyntheticBatches(
-            training_photos(recipe.photos), recipe.size_at, recipe.steps, recipe.seed
-        )
         remaining = range(self.step, recipe.steps)
         loader = DataLoader(
-            batches, batch_size=None, sampler=remaining, num_workers=1, prefetch_factor=6
+            training_batches(recipe),
+            batch_size=None,
+            sampler=remaining,
+            num_workers=1,
+            prefetch_factor=6,
         )
         started, sums, patches = time.monotonic(), [0.0, 0.0], 0
-        for batch in loader:
+        for batch in _without_worker_traceback(loader):
             losses = self.train_step(*(part.to(self.device) for part in batch))
             sums = [total + loss for total, loss in zip(sums, losses, strict=True)]
             patches += len(batch[0])
@@ -272,6 +180,27 @@ class Trainer:
         self.average = [average.to(self.device) for average in state["average"]]
 
 
+def training_batches(recipe: Recipe) -> SyntheticBatches:
+    """What a recipe trains on. Raises LlpackError when its folders have nothing for it."""
+    if not (recipe.photos or recipe.pairs):
+        raise LlpackError("Nothing to train on: give a folder of photos, one of pairs, or both.")
+    photos = training_photos(Path(recipe.photos)) if recipe.photos else []
+    how = photos, recipe.size_at, recipe.steps, recipe.seed
+    if not recipe.pairs:
+        return SyntheticBatches(*how)
+    from llpack.pairs import MixedBatches, training_pairs  # which need scikit-image as scores do
+
+    return MixedBatches(training_pairs(Path(recipe.pairs)), recipe.pair_share, *how)
+
+
+def _without_worker_traceback(loader: DataLoader) -> Iterator:
+    """Its batches; an error for people arrives as such, its message the last line of a worker's."""
+    try:
+        yield from loader
+    except LlpackError as error:
+        raise LlpackError(str(error).strip().splitlines()[-1].partition(": ")[2]) from None
+
+
 def normalise_weights(network: nn.Module) -> None:
     """Weight norm on every convolution, as the authors' network of 2022 has it."""
     for module in network.modules():
@@ -298,14 +227,22 @@ def train(recipe: Recipe, folder: Path, name: str) -> Path:
     """
     trainer = Trainer(recipe, folder)
     trainer.run()
-    return export(trainer, train_amplifier(Path(recipe.photos)), name)
+    if recipe.photos:
+        amplifier = train_amplifier(Path(recipe.photos))
+    else:  # it looks at whole scenes of any brightness, which pairs are too few and too alike for
+        amplifier = load_weights("embedded").amplifier
+    return export(trainer, amplifier, name)
 
 
 def export(trainer: Trainer, amplifier: nn.Module, name: str) -> Path:
     """Write a run's averaged weights and an amplifier as a weights folder inside the run's."""
     tensors = trainer.averaged_weights()
     tensors |= {f"amplifier.{key}": value for key, value in amplifier.state_dict().items()}
-    recipe = {key: value for key, value in asdict(trainer.recipe).items() if key != "photos"}
+    recipe = asdict(trainer.recipe)
+    sources = {
+        "synthetic dark RAW from photographs, calibrated sensor noise": recipe.pop("photos"),
+        "real pairs of See-in-the-Dark": recipe.pop("pairs"),
+    }
     target = trainer.folder / "weights"
     save_weights(
         target,
@@ -318,7 +255,7 @@ def export(trainer: Trainer, amplifier: nn.Module, name: str) -> Path:
             "output": "sigmoid",
             "amplifier": True,
             "training": {
-                "data": "synthetic dark RAW from photographs, calibrated sensor noise",
+                "data": "; ".join(words for words, folder in sources.items() if folder),
                 "steps": trainer.step,
                 "hours": round(trainer.seconds / 3600, 2),
                 "recipe": recipe,

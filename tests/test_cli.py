@@ -185,6 +185,8 @@ def test_what_darken_refuses(more, message, photo, tmp_path, run):
         ("darken", "{photo}", "-o", "{missing}/n.dng", "--ratio", "10", "--iso", "800"),
         ("train", "{folder}", "-o", "{folder}/run"),
         ("train", "{missing}", "-o", "{folder}/run"),
+        ("train", "-o", "{folder}/run"),
+        ("train", "--pairs", "{missing}", "-o", "{folder}/run"),
     ],
 )
 def test_refusals_are_one_sentence_without_a_traceback(words, photo, tmp_path, run):
