@@ -37,7 +37,7 @@ def _refuse(error, options) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m llpack", description=__doc__.split("\n")[0])
-    parser.add_argument("--traceback", action="store_true", help="show where an error arose")
+    _add_traceback(parser)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     restore = _command(commands, "restore", _restore, "restore dark RAW files to pictures")
@@ -106,8 +106,15 @@ def _add_bench(commands) -> None:
 def _add_publishing(commands) -> None:
     push = _command(commands, "push", _push, "publish weights as a model repository on the Hub")
     push.add_argument("repo", metavar="OWNER/NAME")
-    push.add_argument("--from", dest="source", type=Path, help="weights folder; default: embedded")
-    push.add_argument("--from-checkpoint", type=Path, metavar="FILE", help="an authors' checkpoint")
+    source = push.add_mutually_exclusive_group()
+    source.add_argument(
+        "--from", dest="source", type=Path, metavar="FOLDER",
+        help="weights folder; default: embedded",
+    )  # fmt: skip
+    source.add_argument(
+        "--from-checkpoint", dest="source", type=Path, metavar="FILE",
+        help="an authors' checkpoint, which is converted",
+    )  # fmt: skip
     push.add_argument("--private", action="store_true")
 
     deploy = _command(commands, "deploy", _deploy, "create or update a Space with this demo")
@@ -121,7 +128,14 @@ def _add_publishing(commands) -> None:
 def _command(commands, name: str, run, help: str) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=help, description=help)
     command.set_defaults(run=run)
+    _add_traceback(command, default=argparse.SUPPRESS)  # keeps what was said before the command
     return command
+
+
+def _add_traceback(parser: argparse.ArgumentParser, **options) -> None:
+    parser.add_argument(
+        "--traceback", action="store_true", help="show where an error arose", **options
+    )
 
 
 def _add_weights(command: argparse.ArgumentParser) -> None:
@@ -252,8 +266,7 @@ def _push(options) -> int:
     from llpack.publishing import push
     from llpack.weights import EMBEDDED
 
-    weights = options.from_checkpoint or options.source or EMBEDDED
-    push(weights, options.repo, private=options.private)
+    push(options.source or EMBEDDED, options.repo, private=options.private)
     return 0
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llpack import hub
-from llpack.errors import LlpackError, PublishingFailed
+from llpack.errors import LlpackError, MissingWeights, PublishingFailed
 from llpack.hub import CONFIG, TENSORS
 from llpack.model_card import model_card
 from llpack.weights import VARIABLE, load_weights, read_config, save_checkpoint
@@ -161,6 +161,8 @@ def _check_private(is_private: bool | None, wanted: bool, repo: str) -> None:
 
 def _stage_weights(weights: Path, stage: Path, repo: str) -> str:
     """A folder to upload: verified weights, config and model card; returns the weights' name."""
+    if not weights.exists():
+        raise MissingWeights(f"There is nothing at {weights}: give a weights folder or a checkpoint.")
     body = None
     if weights.is_dir():
         load_weights(str(weights))

@@ -201,10 +201,25 @@ def test_refusals_are_one_sentence_without_a_traceback(words, photo, tmp_path, r
     assert "Traceback" not in said + complained
     assert "Errno" not in complained
 
-    code, _, complained = run("--traceback", *(word.format(**places) for word in words))
+    command, *more = (word.format(**places) for word in words)
+    for line in (("--traceback", command, *more), (command, *more, "--traceback")):
+        code, _, complained = run(*line)
+        assert code == 2
+        assert "Traceback" in complained
+        assert complained.splitlines()[-1].startswith("llpack: ")
+
+
+def test_push_has_one_source(photo, run):
+    code, _, complained = run("push", "me/x", "--from", photo, "--from-checkpoint", photo)
     assert code == 2
-    assert "Traceback" in complained
-    assert complained.splitlines()[-1].startswith("llpack: ")
+    assert "not allowed with" in complained
+
+
+def test_push_of_weights_that_are_not_there(tmp_path, run):
+    for option in ("--from", "--from-checkpoint"):
+        code, _, complained = run("push", "me/x", option, tmp_path / "none")
+        assert code == 2
+        assert "There is nothing at" in complained
 
 
 def test_interrupted(monkeypatch, photo, tmp_path, run):
