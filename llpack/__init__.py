@@ -6,6 +6,8 @@
     llpack.write_picture("night.jpg", restored.picture, frame.exif, format="jpg")
 """
 
+import warnings
+
 from llpack.errors import LlpackError
 from llpack.raw import RawFrame, read_raw
 
@@ -16,12 +18,16 @@ __all__ = ["LlpackError", "RawFrame", "load_restorer", "read_raw", "write_pictur
 def load_restorer(weights: str | None = None):
     """A `Restorer` with the given weights: a path, "owner/name" on the Hub, "paper", or the default.
 
-    Torch is imported here and not before, so that reading files stays light.
+    When other weights are used than were asked for, a warning says why. Torch is imported here and
+    not before, so that reading files stays light.
     """
     from llpack.engine import Restorer
     from llpack.weights import load_weights
 
-    return Restorer(load_weights(weights))
+    loaded = load_weights(weights)
+    for note in loaded.notes:
+        warnings.warn(note, stacklevel=2)
+    return Restorer(loaded)
 
 
 def write_picture(path, picture, exif, *, format: str) -> None:

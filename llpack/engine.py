@@ -20,14 +20,16 @@ from llpack.errors import LlpackError
 from llpack.inference import (
     DRAW_HALO,
     LOOK_HALO,
-    Inference,
+    TAKE_HALO,
+    WIDEN_HALO,
+    Features,
     soften_borders,
     strip_bounds,
     with_halo,
 )
-from llpack.machine import fastest_precision, keep_freed_memory, peak_memory_mib, usable_cpus
-from llpack.network import LLPackNet
+from llpack.machine import keep_freed_memory, peak_memory_mib, usable_cpus
 from llpack.packing import PACK, STRIDE, pad_to_stride
+from llpack.precision import fastest_inference, inference_in
 from llpack.raw import RawFrame
 from llpack.rendering import (
     Demosaic,
@@ -39,11 +41,11 @@ from llpack.rendering import (
 )
 from llpack.weights import Weights, load_weights
 
-# Positions of the 1/16 grid in one strip. `look` repeats 19 rows on either side of a strip, so its
-# strips are as tall as memory allows (a whole frame of 12 MP), and all threads share one; `draw`
-# repeats only five, and each thread draws a strip of its own.
-LOOK_POSITIONS = 50_000
-DRAW_POSITIONS = 9_000
+# Positions of the 1/16 grid in one strip, its halo included. All threads share a strip of `look` and
+# `widen`, which repeat many rows on either side and are as tall as memory allows: a whole frame of
+# 12 MP. `take` and `draw` repeat few, and each thread has a strip of its own.
+SHARED_POSITIONS = 60_000
+OWN_POSITIONS = 6_000
 PLAIN_ROWS = 512  # of the mosaic, in one strip of the plain picture; even
 
 
@@ -113,14 +115,18 @@ class Restored:
 
 
 class Restorer:
-    """The network, ready to restore frames; one object serves any number of them, one at a time."""
+    """The network, ready to restore frames; one object serves any number of them, one at a time.
 
-    def __init__(self, weights: Weights):
+    precision : one of `precision.PRECISIONS`; by default the fastest whose picture is right
+    """
+
+    def __init__(self, weights: Weights, precision: str | None = None):
         self.weights = weights
         self.threads = usable_cpus()
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="draw")
         keep_freed_memory()
-        self._inference = trusted_inference(weights.network)
+        torch.set_num_threads(self.threads)
+        self._inference = inference_in(precision, weights) if precision else fastest_inference(weights)
 
     def estimate(self, frame: RawFrame) -> float:
         """The amplification that the histogram network chooses for a frame."""
@@ -159,7 +165,7 @@ class Restorer:
             weights=self.weights,
             stages=stages,
             threads=self.threads,
-            precision=str(self._inference.precision).removeprefix("torch."),
+            precision=self._inference.name,
             megapixels=frame.megapixels,
             peak_memory_mib=peak_memory_mib(),
         )
@@ -168,57 +174,68 @@ class Restorer:
         torch.set_num_threads(self.threads)
         with stages("amplify"):
             light = _Light(frame, amplification, self.weights.convention)
-        low = self._look(light, stages)
+        low = self._empty_low(light)
+        self._each(light, (0, light.rows), TAKE_HALO, stages, self._take_strip, light, low)
+        seen = self._empty_low(light)
+        for strip in _strips(light, (0, light.rows), SHARED_POSITIONS, LOOK_HALO):
+            with stages("network"):
+                looked = self._inference.look(low[:, :, strip.top : strip.bottom])
+                seen[:, :, strip.first : strip.last] = looked[:, :, strip.own]
+        del low
         picture = _empty_picture(frame, bits)
-
-        def draw(strip: tuple[int, int]) -> Stages:
-            torch.set_num_threads(1)  # for this thread: every strip has one to itself
-            with torch.inference_mode():
-                return self._draw_strip(light, low, strip, picture)
-
-        strips = strip_bounds(light.rows, max(8, DRAW_POSITIONS // light.columns))
-        started = time.perf_counter()
-        parts = list(self._pool.map(draw, strips))
-        stages.add_concurrent(time.perf_counter() - started, parts)
+        for strip in _strips(light, (0, light.rows), SHARED_POSITIONS, WIDEN_HALO + DRAW_HALO):
+            with stages("network"):
+                features = self._inference.widen(seen[:, :, strip.top : strip.bottom])
+            drawn = strip.first, strip.last
+            self._each(
+                *(light, drawn, DRAW_HALO, stages),
+                *(self._draw_strip, light, features, strip.top, picture),
+            )
         return picture
 
-    def _draw_strip(self, light, low, strip, picture) -> Stages:
-        """One strip from the low-resolution half to its place in the picture."""
-        stages, frame = Stages(), light.frame
-        first, last = strip
-        top, bottom = with_halo(first, last, light.rows, DRAW_HALO)
+    def _empty_low(self, light) -> torch.Tensor:
+        shape = 1, PACK**2, light.rows, light.columns
+        layout = torch.channels_last
+        return torch.empty(shape, dtype=self._inference.precision, memory_format=layout)
+
+    def _each(self, light, rows, halo, stages, work, *arguments) -> None:
+        """work(strip, stages, *arguments) for all strips of some rows, one thread for each."""
+
+        def alone(strip: Strip) -> Stages:
+            torch.set_num_threads(1)  # for this thread
+            own = Stages()
+            with torch.inference_mode():
+                work(strip, own, *arguments)
+            return own
+
+        started = time.perf_counter()
+        parts = list(self._pool.map(alone, _strips(light, rows, OWN_POSITIONS, halo)))
+        stages.add_concurrent(time.perf_counter() - started, parts)
+
+    def _take_strip(self, strip, stages, light, low) -> None:
         with stages("amplify"):
-            mosaic = light.strip(top, bottom)
+            mosaic = light.strip(strip.top, strip.bottom)
         with stages("network"):
-            drawn = self._inference.draw(low[:, :, top:bottom], mosaic)
+            taken = self._inference.take(mosaic)
+            low[:, :, strip.first : strip.last] = taken[:, :, strip.own]
+
+    def _draw_strip(self, strip, stages, light, features: Features, top, picture) -> None:
+        """One strip to its place in the picture; `features` begin at row `top` of the grid."""
+        frame = light.frame
+        with stages("amplify"):
+            mosaic = light.strip(strip.top, strip.bottom)
+        with stages("network"):
+            drawn = self._inference.draw(features.rows(strip.top - top, strip.bottom - top), mosaic)
             blocks = STRIDE // drawn.shape[2]  # block rows behind one row of the 1/16 grid
             drawn = drawn.float()
             if self.weights.convention == "camera":  # the authors' weights are left as they are
                 soften_borders(drawn)
-            drawn = drawn[(first - top) * blocks : (last - top) * blocks].contiguous()
+            drawn = drawn[strip.own.start * blocks : strip.own.stop * blocks]
         with stages("render"):
             codes = self._rendered(drawn, frame, 8 * picture.itemsize)
-            height = min(last * STRIDE, frame.height) - first * STRIDE
+            height = min(strip.last * STRIDE, frame.height) - strip.first * STRIDE
             codes = codes[:height, : frame.width]
-            place_strip(picture, codes, first * STRIDE, frame.orientation)
-        return stages
-
-    def _look(self, light, stages) -> torch.Tensor:
-        """(1, 64, H/16, W/16): the low-resolution half for the whole frame."""
-        low = torch.empty(
-            (1, PACK**2, light.rows, light.columns),
-            dtype=self._inference.precision,
-            memory_format=torch.channels_last,
-        )
-        tallest = max(2 * LOOK_HALO, LOOK_POSITIONS // light.columns)
-        for first, last in strip_bounds(light.rows, tallest):
-            top, bottom = with_halo(first, last, light.rows, LOOK_HALO)
-            with stages("amplify"):
-                mosaic = light.strip(top, bottom)
-            with stages("network"):
-                looked = self._inference.look(mosaic)
-                low[:, :, first:last] = looked[:, :, first - top : last - top]
-        return low
+            place_strip(picture, codes, strip.first * STRIDE, frame.orientation)
 
     def _rendered(self, drawn: torch.Tensor, frame: RawFrame, bits: int) -> np.ndarray:
         if self.weights.convention == "srgb":  # the authors' network draws display sRGB itself
@@ -226,6 +243,33 @@ class Restorer:
             codes = drawn.clamp_(0, 1).mul_(top)  # truncated, as in the authors' evaluation
             return unpack_codes(codes.to(torch.uint8 if bits == 8 else torch.uint16))
         return render_packed(drawn, frame.camera_to_srgb, bits=bits)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Rows `first` to `last` of the 1/16 grid, which need rows `top` to `bottom` to be computed."""
+
+    first: int
+    last: int
+    top: int
+    bottom: int
+
+    @property
+    def own(self) -> slice:
+        """Its own rows among those from `top` on."""
+        return slice(self.first - self.top, self.last - self.top)
+
+
+def _strips(light, rows: tuple[int, int], positions: int, halo: int) -> list[Strip]:
+    """Even cuts of some rows into strips of about `positions`, their halo included."""
+    start, stop = rows
+    tallest = max(2 * halo, 8, positions // light.columns - 2 * halo)
+    if stop - start <= positions // light.columns:
+        tallest = stop - start  # the whole frame has no halo
+    return [
+        Strip(start + a, start + b, *with_halo(start + a, start + b, light.rows, halo))
+        for a, b in strip_bounds(stop - start, tallest)
+    ]
 
 
 class _Light:
@@ -245,26 +289,9 @@ class _Light:
         return pad_to_stride(amplify(self.frame, self._amplification, rows, **self._options))
 
 
-def trusted_inference(network: LLPackNet) -> Inference:
-    """The network in the machine's fastest precision, if its picture of a test patch is right.
-
-    bfloat16 is taken only when it stays within 1/255 of float32 on average, whatever the hardware
-    or the library promises.
-    """
-    exact = Inference(network)
-    precision = fastest_precision()
-    if precision == torch.float32:
-        return exact
-    fast = Inference(network, precision)
-    with torch.inference_mode():
-        patch = torch.rand(1, 1, 8 * STRIDE, 8 * STRIDE, generator=torch.Generator().manual_seed(0))
-        error = (fast(patch).float() - exact(patch)).abs().mean()
-    return fast if error <= 1 / 255 else exact
-
-
-def load_restorer(weights: str | None = None) -> Restorer:
+def load_restorer(weights: str | None = None, precision: str | None = None) -> Restorer:
     """A Restorer with the given weights: a path, "owner/name" on the Hub, "paper", or the default."""
-    return Restorer(load_weights(weights))
+    return Restorer(load_weights(weights), precision)
 
 
 def plain_picture(frame: RawFrame, amplification: float, *, bits: int = 8) -> np.ndarray:

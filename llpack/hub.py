@@ -57,9 +57,9 @@ def fetch(
     ------
     MissingWeights : neither the Hub nor the cache has them; the message says why
     """
-    until = time.monotonic() + deadline_s
     revision = revision or "main"
     _check_name(repo)
+    until = time.monotonic() + deadline_s  # after importing the client, which is slow on its own
     if _COMMIT.fullmatch(revision) and (folder := _cached(repo, revision)):
         return Snapshot(folder, revision, True, ())
     try:

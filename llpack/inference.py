@@ -3,11 +3,12 @@
 Three changes to the computation, none to the function: the four heads are one grouped convolution,
 a dense block writes each layer into one buffer instead of concatenating six times, and the picture
 stays packed, in the memory order of the last convolution, until it has been rendered to bytes. The
-work is cut into two halves, so that a frame can be restored in strips: `look` at 1/16 of the
-resolution, where nearly all of the receptive field is, and `draw` from there to the picture.
+work is cut into four steps, so that a frame can be restored in strips, each as tall as suits it:
+`take` packs the mosaic, `look` is the body of the network at 1/16 of the resolution, where nearly all
+of the receptive field is, `widen` goes to 1/8, and `draw` from there to the picture.
 """
 
-import threading
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
@@ -21,37 +22,44 @@ from llpack.network import (
     LLPackNet,
     compress,
 )
-from llpack.packing import CFA_PERIOD, PACK, pack
+from llpack.packing import CFA_PERIOD, PACK, STRIDE
 
-# Rows of the 1/16 grid that each half needs beyond its own on either side to be exact: one for each
-# 3x3 convolution at that scale. `draw` has six or seven at H/8, two of which make a row of the grid,
-# and the detail path's three at H/4 follow on six: less than four rows in all either way. One more
-# is for `soften_borders`, which looks at the next block.
-LOOK_HALO = 1 + 3 * DENSE_LAYERS
-DRAW_HALO = 5
+# Rows of the 1/16 grid that each step needs beyond its own on either side to be exact: one for each
+# 3x3 convolution at that scale; in `widen` six at H/8, two of which make a row of the grid. `draw` has
+# one at H/8, or three at H/4 that follow on its guide at H/8, and `soften_borders` looks at the next
+# block: three rows at H/8 at most.
+TAKE_HALO = 1
+LOOK_HALO = 3 * DENSE_LAYERS
+WIDEN_HALO = DENSE_LAYERS // 2
+DRAW_HALO = 2
 
 # Steps between blocks up to this height (of 1, as the network encodes) may be the network's own.
 _BORDER_STEP = 0.04
 
 
 class Inference:
-    """LLPackNet or DetailNet, folded and laid out for speed, in float32 or bfloat16."""
+    """LLPackNet or DetailNet, folded and laid out for speed, in float32 or bfloat16.
+
+    `precision` is the type of its own tensors, `name` what most of the arithmetic is done in.
+    """
 
     def __init__(self, network: LLPackNet, precision: torch.dtype = torch.float32):
         self.precision = precision
+        self.name = str(precision).removeprefix("torch.")
         self.activate = network.activate
         heads = (network.RDBr, network.RDBg1, network.RDBg2, network.RDBb)
         self._heads = self._laid_out(torch.cat([head.weight for head in heads]))
         self._heads_bias = self._laid_out(torch.cat([head.bias for head in heads]))
         self._squeeze = self._as_matrix(network.before_identity.weight)
+        self._after = self._as_matrix(network.after_rdb.weight).chunk(3)
+        self._prepare(network)
+
+    def _prepare(self, network: LLPackNet) -> None:
+        """Lay out all convolutions after the first two."""
         self._blocks = [_Dense(block, self) for block in (network.RDB1, network.RDB2, network.RDB3)]
-        self._after = self._as_matrix(network.after_rdb.weight).chunk(len(self._blocks))
         self._last_block = _Dense(network.final[1], self)
-        detailed = isinstance(network, DetailNet)
-        order = _phase_order() if detailed else slice(None)
-        self._last = self._laid_out(network.final[2].weight[order])
-        self._last_bias = self._laid_out(network.final[2].bias[order])
-        self._detail = _Detail(network, self) if detailed else None
+        self._last = _Convolution(self, *last_layer(network))
+        self._detail = _Detail(network, self) if isinstance(network, DetailNet) else None
 
     def _laid_out(self, tensor: torch.Tensor) -> torch.Tensor:
         tensor = tensor.detach().to(self.precision)
@@ -61,47 +69,66 @@ class Inference:
         """(C, D) of the weight (D, C, 1, 1) of a 1x1 convolution, see `_pointwise`."""
         return weight.detach()[:, :, 0, 0].T.to(self.precision).contiguous()
 
-    def look(self, mosaic: torch.Tensor) -> torch.Tensor:
+    def take(self, mosaic: torch.Tensor) -> torch.Tensor:
         """(1, 1, h, W) amplified mosaic -> (1, 64, h/16, W/16); h and W multiples of 16."""
-        planes = pack(pack(mosaic.to(self.precision), CFA_PERIOD), PACK)  # (1, 256, h/16, W/16)
-        planes = planes.contiguous(memory_format=torch.channels_last)
+        planes = _packed_planes(mosaic.to(self.precision))
         seen = F.conv2d(planes, self._heads, self._heads_bias, padding=1, groups=4).relu_()
-        low = _pointwise(seen, self._squeeze)
-        x, fused = _channels_first(low), low
+        return channels_first(_pointwise(seen, self._squeeze))
+
+    def look(self, low: torch.Tensor) -> torch.Tensor:
+        """The network's body: (1, 64, h/16, W/16) from `take`, to the same shape."""
+        x, fused = low, pixels_last(low)
         for block, after in zip(self._blocks, self._after, strict=True):
             x = block.fuse(block.dense(x), x)
             fused = _pointwise(x, after, fused)  # the authors' `after_rdb`, block by block
-        return _channels_first(fused)
+        return channels_first(fused)
 
-    def draw(self, low: torch.Tensor, mosaic: torch.Tensor) -> torch.Tensor:
+    def widen(self, low: torch.Tensor) -> "Features":
+        """(1, 64, h/16, W/16) from `look` -> what `draw` draws from."""
+        x = F.pixel_shuffle(low, 2).contiguous(memory_format=torch.channels_last)
+        dense = self._last_block.dense(x)
+        return Features(self._last_block.visible(dense), self._last_block.fuse(dense, x))
+
+    def draw(self, features: "Features", mosaic: torch.Tensor) -> torch.Tensor:
         """The picture of a strip, still packed: (h/p, W/p, p, p, 3), encoded as the network gives it.
 
-        low, mosaic : `look`'s rows and the mosaic's rows of the strip. p is 8, or 4 with the detail
+        features, mosaic : the strip's rows of `widen` and of the mosaic. p is 8, or 4 with the detail
         path; axes are block row, block column, row and column in the block, colour.
         """
-        x = F.pixel_shuffle(low, 2).contiguous(memory_format=torch.channels_last)
-        features = self._last_block.dense(x)
-        fused = self._last_block.fuse(features, x)
-        packed = self.activate(F.conv2d(fused, self._last, self._last_bias, padding=1))
+        packed = self.activate(self._last(features.fused))
         if self._detail is None:
-            return _pixels_last(packed).unflatten(2, (PACK, PACK, 3))
-        # Both corrections meet at H/4: the colours of one pixel lie side by side in either.
-        picture = _shuffled_blocks(_pixels_last(packed))  # (h/4, W/4, 48)
-        picture += self._detail.correction(mosaic.to(self.precision), features)
+            return pixels_last(packed).unflatten(2, (PACK, PACK, 3))
+        # Both meet at H/4: the colours of one pixel lie side by side in either.
+        picture = self._detail.correction(mosaic, features.dense)  # (h/4, W/4, 48)
+        blocks = split_blocks(picture)
+        blocks += pixels_last(packed).view(blocks.shape)
         return picture.unflatten(2, (DETAIL_PACK, DETAIL_PACK, 3))
 
     def __call__(self, mosaic: torch.Tensor) -> torch.Tensor:
         """A whole mosaic at once, both sides multiples of 16: (1, 3, H, W)."""
-        packed = self.draw(self.look(mosaic), mosaic)
+        packed = self.draw(self.widen(self.look(self.take(mosaic))), mosaic)
         return packed.permute(4, 0, 2, 1, 3).reshape(1, 3, *mosaic.shape[2:])
 
 
-def _pixels_last(x: torch.Tensor) -> torch.Tensor:
+@dataclass(frozen=True)
+class Features:
+    """What `widen` found at H/8: all features of the last dense block, and the 16 fused from them."""
+
+    dense: torch.Tensor
+    fused: torch.Tensor
+
+    def rows(self, first: int, last: int) -> "Features":
+        """A strip of them; rows of the 1/16 grid."""
+        strip = slice(2 * first, 2 * last)
+        return Features(self.dense[:, :, strip], self.fused[:, :, strip])
+
+
+def pixels_last(x: torch.Tensor) -> torch.Tensor:
     """(1, C, h, w) in channels_last memory -> (h, w, C), the same memory."""
     return x[0].permute(1, 2, 0)
 
 
-def _channels_first(x: torch.Tensor) -> torch.Tensor:
+def channels_first(x: torch.Tensor) -> torch.Tensor:
     """The way back: (h, w, C) -> (1, C, h, w), the same memory."""
     return x.permute(2, 0, 1)[None]
 
@@ -111,7 +138,7 @@ def _pointwise(
 ) -> torch.Tensor:
     """A 1x1 convolution of (1, C, h, w) in channels_last, weight (C, D), as the matrix product that
     it is: (h, w, D). PyTorch's own way takes twice the time here. `added` is (h, w, D) or (D,)."""
-    pixels = _pixels_last(x)
+    pixels = pixels_last(x)
     flat = pixels.flatten(0, 1)
     if added is None:
         product = flat @ weight
@@ -120,22 +147,48 @@ def _pointwise(
     return product.view(*pixels.shape[:2], -1)
 
 
-def _shuffled_blocks(x: torch.Tensor) -> torch.Tensor:
-    """(h, w, 4 * C) -> (2 * h, 2 * w, C): a pixel shuffle whose runs of C values stay together."""
-    height, width, channels = x.shape
-    blocks = x.view(height, width, 2, 2, channels // 4).transpose(1, 2)
-    return blocks.reshape(2 * height, 2 * width, channels // 4)
+def _packed_planes(mosaic: torch.Tensor) -> torch.Tensor:
+    """`pack` of every plane of the CFA, (1, 1, h, W) -> (1, 256, h/16, W/16) in channels_last memory,
+    in one copy."""
+    rows, columns = mosaic.shape[2] // STRIDE, mosaic.shape[3] // STRIDE
+    pixels = mosaic.view(rows, PACK, CFA_PERIOD, columns, PACK, CFA_PERIOD)
+    return channels_first(pixels.permute(0, 3, 2, 5, 1, 4).reshape(rows, columns, -1))
 
 
-def _phase_order() -> torch.Tensor:
-    """Rows of the last layer with the 2x2 phases of a block at H/4 first: see `_shuffled_blocks`.
+def split_blocks(x: torch.Tensor) -> torch.Tensor:
+    """(2 * h, 2 * w, C) -> (h, w, 2, 2, C), the same memory: a pixel shuffle undone, whose runs of C
+    values stay together."""
+    return x.unflatten(0, (-1, 2)).unflatten(2, (-1, 2)).transpose(1, 2)
 
-    UnPack's own order (row, column, colour) is already that of pixels side by side, so LLPackNet
-    alone needs no reordering at all.
+
+def last_layer(network: LLPackNet) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias of the layer before UnPack, its rows in the order that `draw` wants.
+
+    UnPack's own order (row, column, colour) is already that of pixels side by side. Only where the
+    detail path follows at H/4 do the 2x2 phases of a block come first: see `split_blocks`.
     """
+    weight, bias = network.final[2].weight, network.final[2].bias
+    if not isinstance(network, DetailNet):
+        return weight, bias
     coarse = PACK // DETAIL_PACK
-    channels = torch.arange(3 * PACK**2).reshape(coarse, DETAIL_PACK, coarse, DETAIL_PACK, 3)
-    return channels.permute(0, 2, 1, 3, 4).reshape(-1)
+    rows = torch.arange(3 * PACK**2).reshape(coarse, DETAIL_PACK, coarse, DETAIL_PACK, 3)
+    order = rows.permute(0, 2, 1, 3, 4).reshape(-1)
+    return weight[order], bias[order]
+
+
+def detail_layers(network: DetailNet) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Weight and bias of the guide, its phases first, and of the detail path's three convolutions,
+    the last with the colours of a pixel side by side."""
+    coarse, cells = PACK // DETAIL_PACK, DETAIL_PACK**2
+    phases = torch.arange(coarse**2 * cells).reshape(cells, coarse**2).T.reshape(-1)
+    colours = torch.arange(3 * cells).reshape(3, cells).T.reshape(-1)
+    first, second, last = (x for x in network.detail if isinstance(x, torch.nn.Conv2d))
+    return [
+        (network.guide.weight[phases], network.guide.bias[phases]),
+        (first.weight, first.bias),
+        (second.weight, second.bias),
+        (last.weight[colours], last.bias[colours]),
+    ]
 
 
 def soften_borders(packed: torch.Tensor) -> None:
@@ -159,24 +212,27 @@ def soften_borders(packed: torch.Tensor) -> None:
             pixels.add_(step, alpha=share / 8)
 
 
-class _Dense:
-    """A dense block with one buffer for all its features, kept from strip to strip.
+class _Convolution:
+    """A 3x3 convolution with padding, (1, C, h, w) -> (1, D, h, w)."""
 
-    Each thread has its own, since threads draw different strips at the same time.
-    """
+    def __init__(self, owner: Inference, weight: torch.Tensor, bias: torch.Tensor):
+        self._weight, self._bias = owner._laid_out(weight), owner._laid_out(bias)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(x, self._weight, self._bias, padding=1)
+
+
+class _Dense:
+    """A dense block with one buffer for all its features."""
 
     def __init__(self, block: DenseBlock, owner: Inference):
         self._layers = [owner._laid_out(layer.conv.weight) for layer in block.dense_layers]
         self._fuse = owner._as_matrix(block.conv_1x1.weight)
-        self._kept = threading.local()
 
     def dense(self, x: torch.Tensor) -> torch.Tensor:
         channels = x.shape[1]
         shape = (1, channels + GROWTH * DENSE_LAYERS, *x.shape[2:])
-        features = getattr(self._kept, "buffer", None)
-        if features is None or features.shape != shape:
-            features = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
-            self._kept.buffer = features
+        features = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
         features[:, :channels] = x
         for weight in self._layers:
             grown = F.conv2d(features[:, :channels], weight, padding=1)
@@ -185,35 +241,36 @@ class _Dense:
         return features
 
     def fuse(self, features: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        return _channels_first(_pointwise(features, self._fuse, _pixels_last(x)))
+        return channels_first(_pointwise(features, self._fuse, pixels_last(x)))
+
+    def visible(self, features: torch.Tensor) -> torch.Tensor:
+        return features
 
 
 class _Detail:
     """The detail path, with colours side by side and without the copies of shuffles."""
 
     def __init__(self, network: DetailNet, owner: Inference):
-        coarse, cells = PACK // DETAIL_PACK, DETAIL_PACK**2
-        phases = torch.arange(coarse**2 * cells).reshape(cells, coarse**2).T.reshape(-1)
-        self._guide = owner._as_matrix(network.guide.weight[phases])
-        self._guide_bias = owner._laid_out(network.guide.bias[phases])
-        layers = [layer for layer in network.detail if isinstance(layer, torch.nn.Conv2d)]
-        self._layers = [(owner._laid_out(x.weight), owner._laid_out(x.bias)) for x in layers[:-1]]
-        colours_last = torch.arange(3 * cells).reshape(3, cells).T.reshape(-1)
-        self._last = owner._laid_out(layers[-1].weight[colours_last])
-        self._last_bias = owner._laid_out(layers[-1].bias[colours_last])
+        guide, *layers = detail_layers(network)
+        self._guide = owner._as_matrix(guide[0])
+        self._guide_bias = owner._laid_out(guide[1])
+        self._layers = [_Convolution(owner, *layer) for layer in layers]
 
     def correction(self, mosaic: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """(h/4, W/4, 48): what `mosaic` (1, 1, h, W) adds, block row and column, then colour."""
-        guide = _shuffled_blocks(_pointwise(features, self._guide, self._guide_bias))
-        height, width, cells = guide.shape
+        guide = _pointwise(features, self._guide, self._guide_bias)
+        cells = DETAIL_PACK**2
+        height, width = (side // DETAIL_PACK for side in mosaic.shape[2:])
         x = torch.empty(height, width, 2 * cells, dtype=guide.dtype)
-        x[..., :cells] = guide
-        seen = compress(mosaic).view(height, DETAIL_PACK, width, DETAIL_PACK)
+        blocks = split_blocks(x[..., :cells])
+        blocks.copy_(guide.view(blocks.shape))
+        seen = compress(mosaic.to(x.dtype)).view(height, DETAIL_PACK, width, DETAIL_PACK)
         x[..., cells:].unflatten(2, (DETAIL_PACK, DETAIL_PACK)).copy_(seen.transpose(1, 2))
-        x = _channels_first(x)
-        for weight, bias in self._layers:
-            x = F.conv2d(x, weight, bias, padding=1).relu_()
-        return _pixels_last(F.conv2d(x, self._last, self._last_bias, padding=1))
+        x = channels_first(x)
+        *grown, last = self._layers
+        for layer in grown:
+            x = layer(x).relu_()
+        return pixels_last(last(x))
 
 
 def strip_bounds(height: int, rows: int) -> list[tuple[int, int]]:

@@ -1,13 +1,8 @@
-"""What this machine can do: processors, precision, memory."""
+"""What this machine has: processors and memory."""
 
 import ctypes
-import functools
 import os
 import platform
-import time
-
-import torch
-from torch.nn import functional as F
 
 # glibc's mallopt parameters (malloc.h)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
@@ -27,32 +22,6 @@ def usable_cpus() -> int:
     except (OSError, ValueError):
         pass
     return cpus or 1
-
-
-@functools.cache
-def fastest_precision() -> torch.dtype:
-    """bfloat16 where the processor computes faster in it than in float32, else float32.
-
-    Measured, not looked up: a processor that lists the instructions may still run them slower (an
-    avx512_bf16 without AMX can take twice the time of float32).
-    """
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return torch.float32
-    seconds = {dtype: _seconds_of_convolution(dtype) for dtype in (torch.float32, torch.bfloat16)}
-    return min(seconds, key=seconds.get)
-
-
-@torch.inference_mode()
-def _seconds_of_convolution(dtype: torch.dtype) -> float:
-    """Best of five of a convolution of the dense blocks' size."""
-    x = torch.zeros(1, 128, 64, 256, dtype=dtype).contiguous(memory_format=torch.channels_last)
-    weight = torch.zeros(32, 128, 3, 3, dtype=dtype).contiguous(memory_format=torch.channels_last)
-    best = float("inf")
-    for _ in range(6):
-        started = time.perf_counter()
-        F.conv2d(x, weight, padding=1)
-        best = min(best, time.perf_counter() - started)
-    return best
 
 
 def keep_freed_memory() -> None:

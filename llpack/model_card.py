@@ -3,10 +3,10 @@
 LICENSE = "mit"
 TAGS = ("llpack", "low-light", "raw", "image-restoration", "computational-photography")
 _CITATION = """\
-@inproceedings{lamba2020towards,
+@inproceedings{lamba2020llpacknet,
   title     = {Towards Fast and Light-Weight Restoration of Dark Images},
   author    = {Lamba, Mohit and Balaji, Atul and Mitra, Kaushik},
-  booktitle = {British Machine Vision Conference},
+  booktitle = {British Machine Vision Conference (BMVC)},
   year      = {2020}
 }
 """
@@ -30,7 +30,9 @@ def model_card(config: dict, repo: str, body: str | None = None) -> str:
     """
     from huggingface_hub import RepoCard
 
-    card = RepoCard(body if body is not None else _text(config, repo))
+    text = body if body is not None else _text(config, repo)
+    # The client warns of a card without metadata, but here it is about to get them.
+    card = RepoCard(text if text.startswith("---\n") else f"---\nlicense: {LICENSE}\n---\n{text}")
     metadata = {
         "library_name": "llpack",
         "pipeline_tag": "image-to-image",

@@ -22,6 +22,7 @@ GROWTH = 32  # channels that each layer of a dense block adds
 DENSE_LAYERS = 6
 DETAIL_PACK = 4
 DETAIL_WIDTH = 32
+COMPRESSION = 0.02  # below about this much light `compress` is linear
 
 
 def _conv3(inputs: int, outputs: int, bias: bool) -> nn.Conv2d:
@@ -164,7 +165,7 @@ def compress(mosaic: torch.Tensor) -> torch.Tensor:
     Close to sqrt(x) where there is light and linear around zero, where a square root would blow up
     the noise; negative values stay negative, so that noise still averages out.
     """
-    return mosaic * torch.rsqrt(mosaic.abs() + 0.02)
+    return mosaic * torch.rsqrt(mosaic.abs() + COMPRESSION)
 
 
 def multiply_adds(network: LLPackNet, height: int, width: int) -> int:

@@ -14,6 +14,8 @@ A weights folder holds `model.safetensors` and `config.json`:
     name          a short name for people
     sha256        of model.safetensors
     training      what is known about the training, for people
+
+Tensors named `ranges.*`, all of them or none, let the network run in 8-bit integers (`quantised`).
 """
 
 import hashlib
@@ -32,6 +34,7 @@ from llpack.checkpoints import AMPLIFIER_PREFIX, AffineAmplifier, Converted, rea
 from llpack.errors import MissingWeights, WeightsMismatch
 from llpack.hub import CONFIG, TENSORS
 from llpack.network import DetailNet, LLPackNet
+from llpack.quantised import ranged_layers
 
 EMBEDDED = Path(__file__).parent / "embedded"
 VARIABLE = "LLPACK_WEIGHTS"
@@ -40,7 +43,8 @@ FORMAT = 1
 MAX_BYTES = 64 << 20  # the networks have 5 MB: anything this large is something else
 
 _AMPLIFIERS = {"camera": Amplifier, "srgb": AffineAmplifier}
-_DETAIL_ONLY = ("guide.", "detail.")
+RANGES_PREFIX = "ranges."
+_DETAIL_ONLY = ("guide.", "detail.", f"{RANGES_PREFIX}detail.")
 _CHECKPOINT_SUFFIXES = (".pt", ".pth")
 _CONFIG_VALUES = {
     "format": (FORMAT,),
@@ -67,9 +71,10 @@ class Weights:
     amplifier: nn.Module | None  # has `estimate(frame)`; None: the amplification must be given
     convention: str
     name: str
-    source: str  # for people: "embedded", "file PATH", "owner/name@commit", also with " (cached)"
+    source: str  # for people: "embedded", "folder NAME", "owner/name@commit", also with " (cached)"
     sha256: str  # of the file that the weights were read from
     notes: tuple[str, ...] = ()  # sentences for people, such as why other weights were not used
+    ranges: dict[str, torch.Tensor] | None = None  # of `quantised.activation_ranges`, if stored
 
 
 def load_weights(spec: str | None = None, *, deadline_s: float = DEADLINE_S) -> Weights:
@@ -188,16 +193,17 @@ def _read(path: Path, label: str) -> bytes:
 
 
 def _from_path(path: Path) -> Weights:
+    # Only the last name: visitors of the page see it, and the rest of the path is not their business.
     if path.is_dir():
-        return read_folder(path, f"file {path / TENSORS}")
+        return read_folder(path, f"folder {path.resolve().name}")
     if path.suffix == ".safetensors":
-        return read_folder(path.parent, f"file {path}", file=path.name)
+        return read_folder(path.parent, f"file {path.name}", file=path.name)
     return _from_checkpoint(path, read_checkpoint(path))
 
 
 def _from_checkpoint(path: Path, converted: Converted) -> Weights:
     config = _authors_config(converted)
-    weights = _build(converted.tensors, config, str(path), f"file {path}", converted.sha256)
+    weights = _build(converted.tensors, config, str(path), f"file {path.name}", converted.sha256)
     return replace(weights, notes=converted.notes)
 
 
@@ -242,11 +248,27 @@ def _build(
         for prefix, part in parts.items()
         for key, value in part.state_dict().items()
     }
+    ranges = None
+    if any(key.startswith(RANGES_PREFIX) for key in tensors):
+        ranges = {name: torch.empty(2, n) for name, n in ranged_layers(network).items()}
+        expected |= {RANGES_PREFIX + name: limits for name, limits in ranges.items()}
     _compare(tensors, expected, label)
+    if ranges is not None:
+        ranges = {name: tensors[RANGES_PREFIX + name] for name in ranges}
+        if not all(limits.isfinite().all() for limits in ranges.values()):
+            raise WeightsMismatch(f"{label} has ranges that are not numbers.")
     for prefix, part in parts.items():
         part.load_state_dict({key: tensors[prefix + key] for key in part.state_dict()}, assign=True)
         part.eval().requires_grad_(False)
-    return Weights(network, amplifier, config["convention"], config["name"], source, sha256)
+    return Weights(
+        network,
+        amplifier,
+        config["convention"],
+        config["name"],
+        source,
+        sha256,
+        ranges=ranges,
+    )
 
 
 def _compare(

@@ -73,14 +73,13 @@ def display_codes(camera_rgb: np.ndarray, frame: RawFrame, bits: int) -> np.ndar
 
 def restorer_with(network: nn.Module, **changes) -> Restorer:
     values = {"amplifier": None, "convention": "camera", "name": "random", "source": "a test"}
-    return Restorer(Weights(network.eval(), sha256="0" * 64, **values | changes))
+    return Restorer(Weights(network.eval(), sha256="0" * 64, **values | changes), "float32")
 
 
 @pytest.fixture(autouse=True)
 def any_machine(monkeypatch):
     """What a processor is fastest in must not decide what is compared here; and for frames this
     small, waiting for a second thread takes longer than the work."""
-    monkeypatch.setattr(engine, "fastest_precision", lambda: torch.float32)
     monkeypatch.setattr(engine, "usable_cpus", lambda: 1)
 
 
@@ -141,8 +140,8 @@ def test_a_picture_is_network_then_rendering(restorer, network, size, bits):
 
 
 def cut_into_strips(monkeypatch):
-    monkeypatch.setattr(engine, "LOOK_POSITIONS", 1)  # 38 rows of the 1/16 grid, the least
-    monkeypatch.setattr(engine, "DRAW_POSITIONS", 1)  # 8 rows
+    monkeypatch.setattr(engine, "SHARED_POSITIONS", 1)  # 36 rows of the 1/16 grid, the least
+    monkeypatch.setattr(engine, "OWN_POSITIONS", 1)  # 8 rows
 
 
 @pytest.mark.parametrize("size", [(1280, 64), (1286, 70)])
@@ -308,7 +307,9 @@ def test_two_threads_get_their_own_pictures(network, monkeypatch):
 
     def restore_often(frame, picture):
         for _ in range(4):
-            if not np.array_equal(restorer.restore(frame, 50).picture, picture):
+            restored = restorer.restore(frame, 50).picture
+            # How many threads share a sum, and so its rounding, depends on who else is at work.
+            if np.abs(restored.astype(int) - picture).max() > 1:
                 wrong.append(frame.width)
 
     threads = [

@@ -6,7 +6,14 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrize
 
-from llpack.inference import DRAW_HALO, LOOK_HALO, Inference
+from llpack.inference import (
+    DRAW_HALO,
+    LOOK_HALO,
+    TAKE_HALO,
+    WIDEN_HALO,
+    Features,
+    Inference,
+)
 from llpack.network import DetailNet, LLPackNet, multiply_adds
 from llpack.packing import STRIDE
 from llpack.training import normalise_weights
@@ -169,13 +176,32 @@ def reached(rows: torch.Tensor, source: int) -> set[int]:
     return {row - source for row in rows.flatten(1).any(1).nonzero()[:, 0].tolist()}
 
 
+def impulse(*shape: int, source: int, side: int) -> torch.Tensor:
+    """Zeros (1, C, rows, columns) but for row `source` of the grid, which is `side` rows high."""
+    x = torch.zeros(1, *shape, dtype=torch.float64)
+    x[:, :, source * side : (source + 1) * side] = 1
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 @torch.inference_mode()
-def test_look_halo_is_the_receptive_field():
-    rows, source = 2 * LOOK_HALO + 5, LOOK_HALO + 2
-    mosaic = torch.zeros(1, 1, rows * STRIDE, 4 * STRIDE)
-    mosaic[:, :, source * STRIDE : (source + 1) * STRIDE] = 1
-    low = positive_linear(LLPackNet()).look(mosaic)
-    assert reached(low[0].transpose(0, 1), source) == set(range(-LOOK_HALO, LOOK_HALO + 1))
+def test_halos_are_the_receptive_fields():
+    inference = positive_linear(LLPackNet())
+    for step, halo in ((inference.take, TAKE_HALO), (inference.look, LOOK_HALO)):
+        rows, source = 2 * halo + 5, halo + 2
+        if step == inference.take:
+            seen = step(impulse(1, rows * STRIDE, 4 * STRIDE, source=source, side=STRIDE))
+        else:
+            seen = step(impulse(64, rows, 4, source=source, side=1))
+        assert reached(seen[0].transpose(0, 1), source) == set(range(-halo, halo + 1))
+
+
+@torch.inference_mode()
+def test_widen_halo_is_the_receptive_field():
+    rows, source = 2 * WIDEN_HALO + 5, WIDEN_HALO + 2
+    features = positive_linear(LLPackNet()).widen(impulse(64, rows, 4, source=source, side=1))
+    expected = set(range(-WIDEN_HALO, WIDEN_HALO + 1))
+    for found in (features.dense, features.fused):
+        assert reached(found[0].transpose(0, 1).unflatten(0, (rows, 2)), source) == expected
 
 
 @pytest.mark.parametrize("kind", [LLPackNet, DetailNet])
@@ -183,15 +209,15 @@ def test_look_halo_is_the_receptive_field():
 def test_draw_halo_covers_the_receptive_field(kind):
     rows, source = 2 * DRAW_HALO + 5, DRAW_HALO + 2
     inference = positive_linear(kind())
-    low = torch.zeros(1, 64, rows, 4, dtype=torch.float64)
-    mosaic = torch.zeros(1, 1, rows * STRIDE, 4 * STRIDE)
-    nothing = inference.draw(low, mosaic)
-    assert not nothing.any()
-    low[:, :, source] = 1
-    mosaic[:, :, source * STRIDE : (source + 1) * STRIDE] = 1
-    drawn = inference.draw(low, mosaic)  # block rows first
+    features = Features(
+        impulse(208, 2 * rows, 8, source=source, side=2),
+        impulse(16, 2 * rows, 8, source=source, side=2),
+    )
+    mosaic = impulse(1, rows * STRIDE, 4 * STRIDE, source=source, side=STRIDE)
+    drawn = inference.draw(features, mosaic)  # block rows first
     distances = reached(drawn.unflatten(0, (rows, -1)), source)
-    assert {-2, 0, 2} < distances <= set(range(-DRAW_HALO, DRAW_HALO + 1))
+    # Within the halo even when the next block of 8 pixels, half a row, is looked at afterwards.
+    assert {-1, 0, 1} <= distances <= set(range(-DRAW_HALO + 1, DRAW_HALO))
 
 
 @pytest.mark.parametrize("output", ["sigmoid", "relu"])
@@ -206,7 +232,7 @@ def test_inference_is_the_papers_network(output):
 @torch.inference_mode()
 def test_inference_is_the_detailed_network(detail_net):
     inference = Inference(detail_net)
-    for size in ((96, 128), (64, 80), (96, 128)):  # buffers are kept from one size to the next
+    for size in ((96, 128), (64, 80)):
         mosaic = torch.randn(1, 1, *size, generator=torch.Generator().manual_seed(sum(size)))
         torch.testing.assert_close(inference(mosaic), detail_net(mosaic), rtol=1e-4, atol=2e-4)
 
