@@ -1,5 +1,7 @@
 """The model card of published weights: metadata for the Hub, and words for people."""
 
+from llpack.errors import PublishingFailed
+
 LICENSE = "mit"
 TAGS = ("llpack", "low-light", "raw", "image-restoration", "computational-photography")
 _CITATION = """\
@@ -25,23 +27,37 @@ def model_card(config: dict, repo: str, body: str | None = None) -> str:
     """The text of README.md for the repository `repo`.
 
     config: config.json of the weights. body: the text that comes with the weights (with the
-    measured table and the limits), whose own metadata, if any, is kept where ours says nothing;
-    without it, a short text is made from the config.
-    """
-    from huggingface_hub import RepoCard
+    measured table and the limits), whose own licence, tags and other metadata are kept; without
+    it, a short text is made from the config.
 
-    text = body if body is not None else _text(config, repo)
-    # The client warns of a card without metadata, but here it is about to get them.
-    card = RepoCard(text if text.startswith("---\n") else f"---\nlicense: {LICENSE}\n---\n{text}")
+    Raises PublishingFailed when the metadata of `body` cannot be read.
+    """
+    card = _read_card(body if body is not None else _text(config, repo))
+    tags = card.data.get("tags") or ()
     metadata = {
         "library_name": "llpack",
         "pipeline_tag": "image-to-image",
-        "license": LICENSE,
-        "tags": sorted({*TAGS, *(card.data.get("tags") or ())}),
+        "license": card.data.get("license") or LICENSE,
+        "tags": sorted({*TAGS, *([tags] if isinstance(tags, str) else tags)}),
     }
     for key, value in metadata.items():
         card.data[key] = value
     return str(card)
+
+
+def _read_card(text: str):
+    import yaml
+    from huggingface_hub import RepoCard
+
+    if not text.lstrip().startswith("---"):  # the client warns of a card without metadata
+        text = f"---\nlicense: {LICENSE}\n---\n{text}"
+    try:
+        return RepoCard(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise PublishingFailed(
+            "The README.md of the weights begins with metadata that are not valid YAML: correct the "
+            "lines between the two ---."
+        ) from error
 
 
 def _text(config: dict, repo: str) -> str:

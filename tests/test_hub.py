@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_weights import files_of, write_folder
 
+import llpack
 from llpack import weights
 from llpack.hub import parse_name
 from llpack.weights import load_weights
@@ -115,6 +116,13 @@ def test_the_cached_copy_is_used_with_a_note(hub, files, fault, monkeypatch):
 
 def test_missing_repository(hub):
     assert "no repository someone/night" in refused(REPO)
+
+
+def test_from_python_the_note_is_a_warning(hub, files):
+    with pytest.warns(UserWarning, match="no repository someone/night"):
+        llpack.load_restorer(REPO)
+    commit = hub.add(REPO, files).commits[-1][0]
+    assert llpack.load_restorer(REPO).weights.source == f"{REPO}@{commit}"
 
 
 def test_private_repository_needs_the_token(hub, files, monkeypatch):

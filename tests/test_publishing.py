@@ -114,13 +114,29 @@ def test_model_card_of_a_folder_with_words(hub, folder):
     assert card.text == "# Mine\n| PSNR | 23 |\n"
 
 
-def test_a_checkpoint_is_converted_and_named(hub, tmp_path):
+def test_the_licence_and_a_single_tag_of_a_folder_are_kept(hub, folder):
+    (folder / "README.md").write_text("---\nlicense: cc-by-4.0\ntags: night\n---\n# Mine\n")
+    push(folder, REPO, report=lambda line: None)
+    assert card_of(hub).data.license == "cc-by-4.0"
+    assert {"night", "llpack"} <= set(card_of(hub).data.tags)
+
+
+@pytest.mark.parametrize("metadata", ["tags: [", "- a list"])
+def test_metadata_that_cannot_be_read_are_refused(hub, folder, metadata):
+    (folder / "README.md").write_text(f"---\n{metadata}\n---\n# Mine\n")
+    with pytest.raises(PublishingFailed, match="not valid YAML"):
+        push(folder, REPO)
+    assert hub.requests == []
+
+
+def test_a_checkpoint_is_converted_and_named(hub, tmp_path, caplog):
     checkpoint = tmp_path / "authors_400000"
     torch.save({"model": LLPackNet().state_dict()}, checkpoint)
     commit = push(checkpoint, REPO, report=lambda line: None)
     loaded = load_weights(f"{REPO}@{commit}")
     assert (loaded.name, loaded.convention) == ("llpacknet-2020", "srgb")
     assert "authors_400000" in card_of(hub).text and "MohitLamba94" in card_of(hub).text
+    assert "Setting CardData" not in caplog.text
 
 
 def test_damaged_weights_are_not_pushed(hub, folder):
