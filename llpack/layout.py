@@ -13,6 +13,7 @@ from llpack.housekeeping import KEEP_SECONDS, SWEEP_SECONDS
 from llpack.isolation import MAX_FILE_MB
 from llpack.page import AMPLIFIED, MOST_STOPS, STEP, UNTOUCHED, Page
 from llpack.raw import RAW_SUFFIXES
+from llpack.uploads import limits
 from llpack.web_api import Upload, WebApi
 
 EXAMPLES = {
@@ -188,5 +189,6 @@ def launch(demo: gr.Blocks, **options):
         run_history=False,
         show_error=False,
         state_session_capacity=100,
+        app_kwargs=limits(),
         **{"max_file_size": f"{MAX_FILE_MB}mb", **options},
     )
