@@ -1,9 +1,11 @@
 """Start the web page: `python app.py`.
 
-Sets up what has to be there before Gradio is imported, and asks for the weights meanwhile. The page
+Sets up what has to be there before Gradio is imported, and gets the network ready meanwhile. The page
 itself is in `llpack.layout`, what it does in `llpack.page`, the endpoints in `llpack.web_api`.
 """
 
+import contextlib
+import inspect
 import os
 import signal
 import sys
@@ -32,29 +34,48 @@ if spaces is not None:
         the GPU. Everything here runs on the processor."""
 
 
-def load():
-    """The weights; Gradio is imported while the Hub is waited for."""
+@contextlib.contextmanager
+def without_stubs():
+    """Import Gradio in two thirds of the time: it parses its own sources at every start, only to
+    write type stubs beside them. Classes without a file it leaves alone, so none has one for now."""
+    getfile = inspect.getfile
+
+    def no_file(thing):
+        if type(thing).__name__ == "ComponentMeta":
+            raise OSError
+        return getfile(thing)
+
+    inspect.getfile = no_file
+    try:
+        yield
+    finally:
+        inspect.getfile = getfile
+
+
+def ready_darkroom():
+    """The weights, ready to work; Gradio is imported while the Hub is waited for."""
+    from llpack.darkroom import Darkroom
+    from llpack.engine import Restorer
     from llpack.weights import load_weights
 
-    return load_weights(deadline_s=HUB_DEADLINE_S)
+    weights = load_weights(deadline_s=HUB_DEADLINE_S)
+    print(f"Weights: {weights.name}, {weights.source}, sha256 {weights.sha256}")
+    for note in weights.notes:
+        print(f"Note: {note}")
+    return Darkroom(Restorer(weights), FOLDER / "pictures")
 
 
 def main() -> None:
     # Without this, a stopped container would leave its visitors' files until the next start.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    loading = ThreadPoolExecutor(1).submit(load)
-    from llpack.darkroom import Darkroom
-    from llpack.engine import Restorer
-    from llpack.layout import build, launch
+    preparing = ThreadPoolExecutor(1).submit(ready_darkroom)
+    with without_stubs():
+        from llpack.layout import build, launch
 
     try:
-        weights = loading.result()
+        darkroom = preparing.result()
     except LlpackError as error:
         sys.exit(f"llpack: {error}")
-    print(f"Weights: {weights.name}, {weights.source}, sha256 {weights.sha256}")
-    for note in weights.notes:
-        print(f"Note: {note}")
-    darkroom = Darkroom(Restorer(weights), FOLDER / "pictures")
     demo = build(darkroom)
     start_sweeping(FOLDER, files_in(FOLDER), lambda: darkroom.forget(KEEP_SECONDS))
     launch(demo)

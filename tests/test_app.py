@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import inspect
 import os
 import runpy
 import sys
@@ -302,6 +303,19 @@ def test_a_sweep_follows_no_links(tmp_path):
     (inside / "link").symlink_to(outside)
     housekeeping.sweep(inside, set(), older_than=-1)
     assert (outside / "precious").exists() and not list(inside.iterdir())
+
+
+def test_while_gradio_is_imported_it_writes_no_stubs():
+    stub = Path(__file__).with_suffix(".pyi")
+    stub.unlink(missing_ok=True)
+    with app.without_stubs():
+
+        class Picker(gr.File):
+            pass
+
+        assert inspect.getfile(Path).endswith("pathlib.py")
+    assert not stub.exists()
+    assert inspect.getfile(Picker) == __file__
 
 
 def test_zero_gpu_finds_a_function_and_nothing_else_changes(monkeypatch, tmp_path):
