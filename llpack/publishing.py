@@ -160,7 +160,8 @@ def _check_private(is_private: bool | None, wanted: bool, repo: str) -> None:
 
 
 def _stage_weights(weights: Path, stage: Path, repo: str) -> str:
-    """A folder to upload: verified weights, config and model card; returns the weights' name."""
+    """A folder to upload: verified weights, config, model card and the pictures that it shows;
+    returns the weights' name."""
     if not weights.exists():
         raise MissingWeights(f"There is nothing at {weights}: give a weights folder or a checkpoint.")
     body = None
@@ -170,6 +171,9 @@ def _stage_weights(weights: Path, stage: Path, repo: str) -> str:
             shutil.copyfile(weights / name, stage / name)
         if (weights / CARD).exists():
             body = (weights / CARD).read_text(encoding="utf-8")
+            for picture in weights.glob("*.jpg"):
+                if f"({picture.name})" in body:
+                    shutil.copyfile(picture, stage / picture.name)
     else:
         save_checkpoint(stage, weights)
     config = read_config(stage / CONFIG)

@@ -14,7 +14,8 @@ _PAPER, _INK = (24, 24, 24), (235, 235, 235)
 
 @dataclass(frozen=True, eq=False)
 class SheetRow:
-    """One line of the sheet. crops: column -> (CROP, CROP, 3) uint8 at most; quality: its PSNR."""
+    """One line of the sheet. crops: column -> (CROP, CROP, 3) uint8 at most; quality: its PSNR, not
+    a number without a truth to tell it by."""
 
     label: str
     quality: float
@@ -23,9 +24,14 @@ class SheetRow:
 
 def cut(label: str, quality: float, pictures: dict[str, np.ndarray], truth: np.ndarray) -> SheetRow:
     """The square of each picture where the truth has the most detail. All have the same size."""
-    top, left = most_detailed(truth)
+    return SheetRow(label, quality, crops_at(most_detailed(truth), pictures))
+
+
+def crops_at(place: tuple[int, int], pictures: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The square of each picture with its top and left at `place`."""
+    top, left = place
     window = np.s_[top : top + CROP, left : left + CROP]
-    return SheetRow(label, quality, {name: p[window].copy() for name, p in pictures.items()})
+    return {name: picture[window].copy() for name, picture in pictures.items()}
 
 
 def most_detailed(picture: np.ndarray) -> tuple[int, int]:

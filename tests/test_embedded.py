@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import rawpy
 from conftest import REPOSITORY
+from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
+from llpack import sheet
 from llpack.engine import load_restorer, plain_picture
 from llpack.packing import PACK
 from llpack.raw import read_raw
+from llpack.weights import EMBEDDED
 
 REAL = (
     "blackmagic_outdoor.dng",
@@ -53,6 +56,14 @@ def test_examples_come_back_bright_clean_and_without_a_grid(restorer, name):
     coarse = [x.reshape(x.shape[0] // 64, 64, -1, 64, 3).mean((1, 3)) for x in coarse]
     assert np.corrcoef(coarse[0].ravel(), coarse[1].ravel())[0, 1] > 0.95
     assert grid_share(picture) < 1.5
+
+
+def test_the_cards_crops_are_there_and_small():
+    card = (EMBEDDED / "README.md").read_text()
+    assert "](crops.jpg)" in card
+    assert (EMBEDDED / "crops.jpg").stat().st_size < 400_000
+    crops = Image.open(EMBEDDED / "crops.jpg")
+    assert crops.width > 3 * sheet.CROP  # in a row: as shot, amplified, restored; at 100 %
 
 
 def grid_share(picture: np.ndarray) -> float:

@@ -114,6 +114,15 @@ def test_model_card_of_a_folder_with_words(hub, folder):
     assert card.text == "# Mine\n| PSNR | 23 |\n"
 
 
+def test_the_pictures_of_a_card_go_with_it(hub, folder):
+    (folder / "README.md").write_text("# Mine\n![Crops](crops.jpg)\n")
+    (folder / "crops.jpg").write_bytes(b"a picture")
+    (folder / "private.jpg").write_bytes(b"stays at home")
+    push(folder, REPO, report=lambda line: None)
+    assert stored(hub, REPO)["crops.jpg"] == b"a picture"
+    assert "private.jpg" not in stored(hub, REPO)
+
+
 def test_the_licence_and_a_single_tag_of_a_folder_are_kept(hub, folder):
     (folder / "README.md").write_text("---\nlicense: cc-by-4.0\ntags: night\n---\n# Mine\n")
     push(folder, REPO, report=lambda line: None)
