@@ -3,9 +3,12 @@
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import metadata, version
 
 import pytest
 from conftest import REPOSITORY
+from packaging.specifiers import SpecifierSet
 from tiny_demo import served
 
 TEXT = (REPOSITORY / "README.md").read_text()
@@ -17,8 +20,32 @@ def snippet(word: str) -> str:
     return next(code for code in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if word in code)
 
 
-def test_the_space_gets_the_pinned_gradio():
-    assert f"gradio=={FRONT_MATTER['sdk_version']}" in (REPOSITORY / "requirements.txt").read_text()
+def pins(name: str) -> dict[str, tuple[str, str]]:
+    """Package -> (version, reason) of a requirements file; its other lines are empty or comments."""
+    lines = (REPOSITORY / name).read_text().splitlines()
+    lines = [line for line in lines if line and not line.startswith(("#", "-r "))]
+    found = [re.fullmatch(r"([\w.-]+)(?:\[\w+\])?==([\d.]+)  # (.+)", line) for line in lines]
+    assert all(found), [line for line, match in zip(lines, found, strict=True) if not match]
+    return {match[1]: match.groups()[1:] for match in found}
+
+
+def test_the_space_gets_what_the_tests_ran_with():
+    space, tests = pins("requirements.txt"), pins("requirements-dev.txt")
+    assert FRONT_MATTER["sdk_version"] == space["gradio"][0] == tests["gradio"][0]
+    for package, (pinned, _) in (space | tests).items():
+        assert version(package).partition("+")[0] == pinned, package
+
+
+def test_the_spaces_python_is_one_that_the_package_and_its_pins_take():
+    python = FRONT_MATTER["python_version"]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert python in SpecifierSet(project["requires-python"])
+    for package in pins("requirements.txt"):
+        # With the newest patch, as the platform has it: some packages leave out the first ones.
+        assert f"{python}.99" in SpecifierSet(metadata(package).get("Requires-Python") or ""), package
+
+
+def test_the_space_has_a_file_to_start_and_a_short_description():
     assert (REPOSITORY / FRONT_MATTER["app_file"]).exists()
     assert len(FRONT_MATTER["short_description"]) <= 60
 
