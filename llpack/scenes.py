@@ -16,7 +16,6 @@ import numpy as np
 import rawpy
 from PIL import Image
 
-from llpack.dng import write_dng
 from llpack.errors import LlpackError, UnreadableRaw
 from llpack.metrics import eight_bits
 from llpack.patches import HELD_OUT, PHOTO_SUFFIXES
@@ -25,11 +24,11 @@ from llpack.sensor_noise import FULL_SCALE
 from llpack.synthetic import (
     BLACK_LEVEL,
     COLOURS,
-    WHITE_LEVEL,
     darken,
     mosaic_of,
     open_photo,
     scene_light,
+    write_dark,
 )
 
 # The levels of the authors' evaluation, whatever the file states; the ratios refer to them.
@@ -233,16 +232,7 @@ def libraw_picture_of(frame: RawFrame, camera: str, *, brightness: float = 1.0) 
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "frame.dng"
-        write_dng(
-            path,
-            frame.mosaic,
-            black_level=frame.black_level,
-            white_level=WHITE_LEVEL,
-            as_shot_neutral=[1 / gain for gain in frame.white_balance],
-            color_matrix=COLOURS[camera].matrix,
-            exif=frame.exif,
-            compress=False,
-        )
+        write_dark(path, frame, camera, compress=False)
         return libraw_picture(path, brightness=brightness, adjust_maximum_thr=0.0)
 
 

@@ -12,13 +12,12 @@ from tiny_weights import write_folder
 
 from llpack import evaluation, scenes, score_report
 from llpack.amplifier import Amplifier
-from llpack.dng import write_dng
 from llpack.engine import Restorer, plain_picture
 from llpack.errors import LlpackError, UnreadableRaw
 from llpack.metrics import Score, eight_bits, psnr
 from llpack.network import LLPackNet
 from llpack.score_report import AMPLIFIED, ESTIMATED, NON_LOCAL_MEANS, TRUE_RATIO, Row
-from llpack.synthetic import COLOURS, darken
+from llpack.synthetic import darken, write_dark
 from llpack.weights import Weights
 
 CAMERA = "Sony A7S II"
@@ -46,16 +45,7 @@ def scene_photo(height: int = 80, width: int = 96) -> np.ndarray:
 
 
 def write_exposure(path, ratio: float) -> None:
-    frame = darken(scene_photo(), camera=CAMERA, iso=100, ratio=ratio)
-    write_dng(
-        path,
-        frame.mosaic,
-        black_level=frame.black_level,
-        white_level=frame.white_level,
-        as_shot_neutral=[1 / gain for gain in frame.white_balance],
-        color_matrix=COLOURS[CAMERA].matrix,
-        exif=frame.exif,
-    )
+    write_dark(path, darken(scene_photo(), camera=CAMERA, iso=100, ratio=ratio), CAMERA)
 
 
 @pytest.fixture
@@ -145,8 +135,7 @@ def test_sid_uses_the_authors_levels_whatever_the_file_says(sid_folder):
     only_real_files(sid_folder)
     path = sid_folder / "Sony" / "short" / "10003_00_0.1s.ARW"
     frame = darken(scene_photo(), camera=CAMERA, iso=100, ratio=100)
-    write_dng(path, frame.mosaic, black_level=(510.0,) * 4, white_level=15360,
-              as_shot_neutral=(0.5, 1, 0.6), color_matrix=COLOURS[CAMERA].matrix)  # fmt: skip
+    write_dark(path, dataclasses.replace(frame, black_level=(510.0,) * 4, white_level=15360), CAMERA)
     pair = scenes.sid_test_pairs(scenes.sid_root(sid_folder))[1]
     loaded = pair.load().frame
     assert (loaded.black_level, loaded.white_level) == ((512.0,) * 4, 16383.0)
