@@ -20,7 +20,7 @@ except ImportError:
 from llpack.errors import LlpackError
 from llpack.housekeeping import KEEP_SECONDS, files_in, fresh_folder, start_sweeping
 
-HUB_DEADLINE_S = 4.0  # so that the page opens within ten seconds when the Hub hangs
+HUB_DEADLINE_S = 3.0  # so that the page opens within ten seconds when the Hub hangs
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # the page talks to nobody else
 os.environ["GRADIO_TEMP_DIR"] = str(fresh_folder(os.environ.get("GRADIO_TEMP_DIR")))
@@ -68,6 +68,8 @@ def ready_darkroom():
 def main() -> None:
     # Without this, a stopped container would leave its visitors' files until the next start.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    import llpack.weights  # noqa: F401 - all that is imported before the Hub is asked
+
     preparing = ThreadPoolExecutor(1).submit(ready_darkroom)
     with without_stubs():
         from llpack.layout import build, launch

@@ -2,11 +2,7 @@
 
 import asyncio
 import importlib.util
-import inspect
 import os
-import runpy
-import sys
-import types
 from pathlib import Path
 
 import gradio as gr
@@ -270,7 +266,7 @@ def test_too_large_an_upload_is_refused_with_413(demo):
     assert answer.status_code == 413 and "maximum allowed size" in answer.text
 
 
-# --- the temporary folder, the platform ---
+# --- the temporary folder ---
 
 
 def test_the_folder_of_a_dead_server_is_removed_and_that_of_a_living_one_kept(tmp_path):
@@ -303,28 +299,6 @@ def test_a_sweep_follows_no_links(tmp_path):
     (inside / "link").symlink_to(outside)
     housekeeping.sweep(inside, set(), older_than=-1)
     assert (outside / "precious").exists() and not list(inside.iterdir())
-
-
-def test_while_gradio_is_imported_it_writes_no_stubs():
-    stub = Path(__file__).with_suffix(".pyi")
-    stub.unlink(missing_ok=True)
-    with app.without_stubs():
-
-        class Picker(gr.File):
-            pass
-
-        assert inspect.getfile(Path).endswith("pathlib.py")
-    assert not stub.exists()
-    assert inspect.getfile(Picker) == __file__
-
-
-def test_zero_gpu_finds_a_function_and_nothing_else_changes(monkeypatch, tmp_path):
-    found = []
-    stub = types.SimpleNamespace(GPU=lambda function: found.append(function) or function)
-    monkeypatch.setitem(sys.modules, "spaces", stub)
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    runpy.run_path(app.__file__, run_name="imported")
-    assert len(found) == 1
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mcp") is None, reason="needs gradio[mcp]")

@@ -11,6 +11,9 @@ from conftest import REPOSITORY
 from packaging.specifiers import SpecifierSet
 from tiny_demo import served
 
+import app
+from llpack.weights import DEADLINE_S
+
 TEXT = (REPOSITORY / "README.md").read_text()
 FRONT_MATTER = dict(re.findall(r"^(\w+): \"?([^\"\n]+)\"?$", TEXT.split("---")[1], re.MULTILINE))
 
@@ -48,6 +51,11 @@ def test_the_spaces_python_is_one_that_the_package_and_its_pins_take():
 def test_the_space_has_a_file_to_start_and_a_short_description():
     assert (REPOSITORY / FRONT_MATTER["app_file"]).exists()
     assert len(FRONT_MATTER["short_description"]) <= 60
+
+
+def test_the_hubs_deadlines_are_the_true_ones():
+    said = f"{DEADLINE_S:g} seconds to answer, {app.HUB_DEADLINE_S:g} when the page starts"
+    assert said in " ".join(TEXT.split())
 
 
 def test_every_command_exists():
