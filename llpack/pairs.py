@@ -44,14 +44,14 @@ class OpenPair:
 class MixedBatches(SyntheticBatches):
     """Batches with a share of real patches beside synthetic ones; all are real without photos.
 
-    Opening a pair takes a second or two for a patch's few milliseconds, so batches are drawn from
+    Opening a pair takes two seconds, cutting a patch from it five milliseconds. So batches are drawn from
     PAIRS_OPEN pairs, one of which is replaced every STEPS_PER_PAIR steps: with four real patches a
     step, 32 from every opened pair. Which pairs these are depends on seed and step alone; a resumed
     run opens the same ones again. All pairs have had their turn after len(pairs) * STEPS_PER_PAIR
     steps, and go on in another order.
 
     Memory: a frame of 12 MP is kept as 24 MB of mosaic and 36 MB of picture, so about 0.5 GB in the
-    one process that makes the batches, and as much again for a moment while LibRaw renders.
+    one process that makes the batches, and 0.3 GB more for a moment while LibRaw renders.
 
     share : probability of a patch to be real, 0..1
     """
