@@ -44,9 +44,9 @@ class OpenPair:
 class MixedBatches(SyntheticBatches):
     """Batches with a share of real patches beside synthetic ones; all are real without photos.
 
-    Opening a pair takes two seconds, cutting a patch from it five milliseconds. So batches are drawn from
-    PAIRS_OPEN pairs, one of which is replaced every STEPS_PER_PAIR steps: with four real patches a
-    step, 32 from every opened pair. Which pairs these are depends on seed and step alone; a resumed
+    Opening a pair takes two seconds, cutting a patch from it five milliseconds. So batches are drawn
+    from PAIRS_OPEN pairs, one of which is replaced every STEPS_PER_PAIR steps: with four real patches
+    a step, 32 from every opened pair. Which pairs these are depends on seed and step alone; a resumed
     run opens the same ones again. All pairs have had their turn after len(pairs) * STEPS_PER_PAIR
     steps, and go on in another order.
 
