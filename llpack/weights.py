@@ -33,6 +33,7 @@ from llpack.amplifier import Amplifier
 from llpack.checkpoints import AMPLIFIER_PREFIX, AffineAmplifier, Converted, read_checkpoint
 from llpack.errors import MissingWeights, WeightsMismatch
 from llpack.hub import CONFIG, TENSORS
+from llpack.metadata import clean_text
 from llpack.network import DetailNet, LLPackNet
 from llpack.quantised import ranged_layers
 
@@ -41,6 +42,7 @@ VARIABLE = "LLPACK_WEIGHTS"
 DEADLINE_S = 8.0
 FORMAT = 1
 MAX_BYTES = 64 << 20  # the networks have 5 MB: anything this large is something else
+MAX_NAME = 100  # characters
 
 _AMPLIFIERS = {"camera": Amplifier, "srgb": AffineAmplifier}
 RANGES_PREFIX = "ranges."
@@ -93,7 +95,7 @@ def load_weights(spec: str | None = None, *, deadline_s: float = DEADLINE_S) -> 
     spec = spec or os.environ.get(VARIABLE) or "embedded"
     if spec in ("embedded", "paper"):
         return read_folder(EMBEDDED, "embedded", paper=spec == "paper")
-    path = Path(os.path.expanduser(spec))
+    path = Path(os.path.expanduser(spec.replace("\0", "?")))  # which expanduser refuses
     if os.path.exists(path):  # unlike Path.exists, says no to names that no file can have
         return _from_path(path)
     name = hub.parse_name(spec)
@@ -162,7 +164,7 @@ def read_config(path: Path, label: str = "") -> dict:
     label = label or str(path)
     try:
         config = json.loads(_read(path, label))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the second: a thousand brackets
         raise WeightsMismatch(f"{label} is not valid JSON.") from error
     if not isinstance(config, dict):
         raise WeightsMismatch(f"{label} is not a config of llpack.")
@@ -176,6 +178,8 @@ def read_config(path: Path, label: str = "") -> dict:
     for key in ("name", "sha256"):
         if not isinstance(config.get(key), str):
             raise WeightsMismatch(f"{label} states no {key}.")
+    if not config["name"].isprintable() or not 0 < len(config["name"]) <= MAX_NAME:
+        raise WeightsMismatch(f"{label}: the name is not a line of up to {MAX_NAME} characters.")
     if config["architecture"] == "detail" and config["output"] != "sigmoid":
         raise WeightsMismatch(f"{label}: the detail architecture goes with the sigmoid output.")
     return config
@@ -257,6 +261,8 @@ def _build(
         ranges = {name: tensors[RANGES_PREFIX + name] for name in ranges}
         if not all(limits.isfinite().all() for limits in ranges.values()):
             raise WeightsMismatch(f"{label} has ranges that are not numbers.")
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise WeightsMismatch(f"{label} holds values that are not numbers.")
     for prefix, part in parts.items():
         part.load_state_dict({key: tensors[prefix + key] for key in part.state_dict()}, assign=True)
         part.eval().requires_grad_(False)
@@ -281,7 +287,7 @@ def _compare(
         ("unexpected", tensors.keys() - expected.keys()),
     ):
         if keys:
-            shown = ", ".join(sorted(keys)[:3])
+            shown = ", ".join(clean_text(key) or "no name" for key in sorted(keys)[:3])
             complaints.append(f"{len(keys)} {words} ({shown}{', ...' if len(keys) > 3 else ''})")
     for key in sorted(expected.keys() & tensors.keys()):
         found, wanted = tensors[key], expected[key]

@@ -11,6 +11,7 @@ from llpack import weights
 from llpack.amplifier import Amplifier
 from llpack.errors import MissingWeights, WeightsMismatch
 from llpack.network import DetailNet, LLPackNet
+from llpack.quantised import ranged_layers
 from llpack.weights import load_weights, save_weights
 
 
@@ -195,3 +196,40 @@ def test_a_huge_file_is_not_read(folder):
 def test_only_tensors_are_in_the_file(folder):
     stored = safetensors.torch.load_file(folder / "model.safetensors")
     assert stored.keys() == random_tensors().keys()
+
+
+def with_ranges(folder, **changes):
+    """The folder's weights with ranges; `changes` replace some, None removes one."""
+    tensors = random_tensors()
+    ranges = {name: torch.rand(2, n) for name, n in ranged_layers(DetailNet()).items()} | changes
+    tensors |= {f"ranges.{name}": limits for name, limits in ranges.items() if limits is not None}
+    save_weights(folder, tensors, CONFIG)
+    return ranges
+
+
+def test_ranges_come_back_and_are_not_needed(folder):
+    assert load_weights(str(folder)).ranges is None
+    ranges = with_ranges(folder)
+    loaded = load_weights(str(folder)).ranges
+    assert loaded.keys() == ranges.keys()
+    assert all(torch.equal(loaded[name], ranges[name]) for name in ranges)
+
+
+def test_the_papers_network_has_its_share_of_the_ranges(embedded):
+    with_ranges(embedded)
+    assert load_weights("paper").ranges.keys() == ranged_layers(LLPackNet()).keys()
+
+
+@pytest.mark.parametrize(
+    "changes, complaint",
+    [
+        ({"detail.2": None}, "1 missing .ranges.detail.2"),
+        ({"final.2": torch.rand(2, 3)}, r"ranges.final.2 is float32 \(2, 3\) instead"),
+        ({"final.2": torch.full((2, 16), torch.nan)}, "ranges that are not numbers"),
+        ({"more": torch.rand(2, 3)}, "1 unexpected .ranges.more"),
+    ],
+)
+def test_odd_ranges_are_refused(folder, changes, complaint):
+    with_ranges(folder, **changes)
+    with pytest.raises(WeightsMismatch, match=complaint):
+        load_weights(str(folder))
