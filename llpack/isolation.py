@@ -234,10 +234,12 @@ class _Child:
 
     def decode(self, path: Path, timeout_s: float) -> RawFrame:
         """Raises the child's refusal, DecoderStopped, BadAnswer or TimeoutError."""
-        given = self._folder / IN / path.name
+        # LibRaw is given names in UTF-8; an old disk may have others.
+        name = path.name.encode("utf-8", "replace").decode()
+        given = self._folder / IN / name
         _link_or_copy(path, given)
         try:
-            request = {"name": path.name, "cpu_seconds": THREADS * timeout_s}
+            request = {"name": name, "cpu_seconds": THREADS * timeout_s}
             self._listen()
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
             return received_frame(self._answer(timeout_s), self._pixels)

@@ -32,7 +32,7 @@ from PIL import Image
 from llpack.housekeeping import files_in
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-START_S, REQUEST_S = 120, 600
+START_S, REQUEST_S = 600, 600
 AMPLIFICATION = 100.0  # the same for all, so that pictures can be compared
 SIZES = ((128, 192), (512, 768), (1024, 1536), (2848, 4256))
 SHARES = (4, 3, 2, 1)  # how often each size is sent

@@ -93,6 +93,13 @@ def test_refusals_have_the_same_class_and_words(decoder, tiny_dng, tmp_path, sha
             assert_same(decoder.read(path), expected)
 
 
+@linux
+def test_a_name_that_is_not_utf_8(decoder, tiny_dng):
+    path = tiny_dng()
+    old = path.rename(path.with_name(os.fsdecode(b"caf\xe9.dng")))
+    assert_same(decoder.read(old), read_raw(old.rename(path)))
+
+
 def test_the_shared_decoder_keeps_its_child(tiny_dng):
     path = tiny_dng()
     assert_same(read_raw_isolated(path), read_raw(path))
