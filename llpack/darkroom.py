@@ -70,6 +70,7 @@ class Darkroom:
         self.restorer, self.folder = restorer, Path(folder)
         self._kept: OrderedDict[Path, _Kept] = OrderedDict()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="darkroom")
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encoder")
         self.folder.mkdir(parents=True, exist_ok=True)
 
     @_one_at_a_time
@@ -95,17 +96,18 @@ class Darkroom:
         untouched: bool = False,
     ) -> Pair:
         """Restore a file; `untouched`: before is the dark frame as it is, not the amplified one."""
-        restored, after = self._restore(Path(path), amplification, source, "jpg")
-        frame = self._keep(Path(path)).frame
-        return Pair(self._before(frame, path, restored, untouched), after, restored)
+        frame, restored = self._restored(Path(path), amplification, source, 8)
+        encoding = self._encoder.submit(self._encode, frame, restored, path, "jpg")
+        before = self._before(frame, path, restored, untouched)
+        return Pair(before, encoding.result(), restored)
 
     @_one_at_a_time
     def picture(
         self, path: Path, amplification: float | None, *, source: str = "chosen", format: str
     ) -> tuple[Path, Restored]:
         """Only the restored picture, as a file of `format` (see `files.FORMATS`)."""
-        restored, after = self._restore(Path(path), amplification, source, format)
-        return after, restored
+        frame, restored = self._restored(Path(path), amplification, source, FORMATS[format])
+        return self._encode(frame, restored, path, format), restored
 
     @_one_at_a_time
     def preview(
@@ -143,29 +145,29 @@ class Darkroom:
         self._kept[path].used = time.monotonic()
         return self._kept[path]
 
-    def _restore(
-        self, path: Path, amplification: float | None, source: str, format: str
-    ) -> tuple[Restored, Path]:
+    def _restored(
+        self, path: Path, amplification: float | None, source: str, bits: int
+    ) -> tuple[RawFrame, Restored]:
         kept = self._keep(path)
         stages = Stages()
         if kept.seconds_to_read is not None:
             stages.seconds["read"], kept.seconds_to_read = kept.seconds_to_read, None
         restored = self.restorer.restore(
-            kept.frame,
-            amplification,
-            bits=FORMATS[format],
-            source=source,
-            stages=stages,
+            kept.frame, amplification, bits=bits, source=source, stages=stages
         )
-        with stages("encode"):
-            after = self._write(restored.picture, kept.frame, path, restored.amplification, format)
-        return restored, after
+        return kept.frame, restored
+
+    def _encode(self, frame: RawFrame, restored: Restored, path: Path, format: str) -> Path:
+        with restored.stages("encode"):
+            return self._write(restored.picture, frame, path, restored.amplification, format)
 
     def _before(self, frame: RawFrame, path: Path, restored: Restored, untouched: bool) -> Path:
         return self._plain(frame, path, 1.0 if untouched else restored.amplification)
 
     def _plain(self, frame: RawFrame, path: Path, factor: float) -> Path:
-        return self._write(plain_picture(frame, factor), frame, path, factor, name="plain")
+        target = self._target(path, factor, "jpg", "plain")
+        write_picture(target, plain_picture(frame, factor), frame.exif, format="jpg", for_screen=True)
+        return target
 
     def _write(
         self,
@@ -174,10 +176,12 @@ class Darkroom:
         path: Path,
         amplification: float,
         format: str = "jpg",
-        name: str = "llpack",
     ) -> Path:
-        folder = self.folder / uuid.uuid4().hex
-        folder.mkdir()
-        target = folder / f"{Path(path).stem}_{name}_x{factor_text(amplification)}.{format}"
+        target = self._target(path, amplification, format, "llpack")
         write_picture(target, picture, frame.exif, format=format)
         return target
+
+    def _target(self, path: Path, amplification: float, format: str, name: str) -> Path:
+        folder = self.folder / uuid.uuid4().hex
+        folder.mkdir()
+        return folder / f"{Path(path).stem}_{name}_x{factor_text(amplification)}.{format}"

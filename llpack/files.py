@@ -29,14 +29,19 @@ from llpack.tiff import (
 
 FORMATS = {"jpg": 8, "png": 8, "tiff": 16}  # name, also the file's suffix -> bits to render with
 JPEG_QUALITY = 92
+# Of noise, which is large and slow to show; and it is only looked at.
+SCREEN_QUALITY = 80
 SOFTWARE = "llpack"
 
 
-def write_picture(path: str | Path, picture: np.ndarray, exif: Exif, *, format: str) -> None:
+def write_picture(
+    path: str | Path, picture: np.ndarray, exif: Exif, *, format: str, for_screen: bool = False
+) -> None:
     """Write a picture (H, W, 3), upright, sRGB, as `format` (a key of `FORMATS`).
 
-    JPEG has quality 92 and full colour resolution (4:4:4). TIFF has as many bits as the picture's
-    type; JPEG and PNG want uint8. The file appears under its name only when it is complete.
+    JPEG has quality 92 and full colour resolution (4:4:4), or `for_screen` quality 80 and 4:2:0. TIFF
+    has as many bits as the picture's type; JPEG and PNG want uint8. The file appears under its name
+    only when it is complete.
 
     Raises
     ------
@@ -47,7 +52,10 @@ def write_picture(path: str | Path, picture: np.ndarray, exif: Exif, *, format: 
     allowed = (np.uint8, np.uint16) if format == "tiff" else (np.uint8,)
     if format not in FORMATS or picture.dtype not in allowed or picture.shape[2:] != (3,):
         raise ValueError(f"no {format} of a {picture.dtype} picture of shape {picture.shape}")
-    parts = _tiff(picture, exif) if format == "tiff" else [_encoded(picture, exif, format)]
+    if format == "tiff":
+        parts = _tiff(picture, exif)
+    else:
+        parts = [_encoded(picture, exif, format, for_screen)]
     # In the same folder, because only there a rename is one step; short, because names have limits.
     partial = path.with_name(f".{secrets.token_hex(4)}.part")
     try:
@@ -64,13 +72,14 @@ def write_picture(path: str | Path, picture: np.ndarray, exif: Exif, *, format: 
             partial.unlink(missing_ok=True)
 
 
-def _encoded(picture: np.ndarray, exif: Exif, format: str) -> bytes:
+def _encoded(picture: np.ndarray, exif: Exif, format: str, for_screen: bool) -> bytes:
     """A JPEG or PNG file."""
     metadata = b"Exif\0\0" + tiff_head(*_metadata(exif))
     options = {"icc_profile": srgb_profile(), "exif": metadata}
     encoded = io.BytesIO()
     if format == "jpg":
-        options |= {"quality": JPEG_QUALITY, "subsampling": "4:4:4"}
+        quality, colour = (SCREEN_QUALITY, "4:2:0") if for_screen else (JPEG_QUALITY, "4:4:4")
+        options |= {"quality": quality, "subsampling": colour}
         Image.fromarray(picture).save(encoded, "JPEG", **options)
     else:  # level 1: three times as fast as the default, and a tenth larger on a noisy picture
         Image.fromarray(picture).save(encoded, "PNG", compress_level=1, **options)

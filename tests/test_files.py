@@ -182,3 +182,17 @@ def test_an_existing_file_is_replaced(tmp_path):
     with Image.open(write(tmp_path, "jpg")) as image:
         image.load()
     assert [file.name for file in tmp_path.iterdir()] == ["result.jpg"]
+
+
+def test_a_picture_for_the_screen_is_smaller_and_hardly_different(tmp_path):
+    rng = np.random.default_rng(0)
+    picture = rng.integers(100, 140, (64, 96, 3)).astype(np.uint8)
+    sizes = []
+    for for_screen in (False, True):
+        path = tmp_path / f"{for_screen}.jpg"
+        write_picture(path, picture, Exif(), format="jpg", for_screen=for_screen)
+        with Image.open(path) as read:
+            assert read.size == (96, 64)
+            assert abs(np.asarray(read, float).mean() - picture.mean()) < 1
+        sizes.append(path.stat().st_size)
+    assert sizes[1] < 0.6 * sizes[0]
