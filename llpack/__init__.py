@@ -15,9 +15,10 @@ __version__ = "0.1.0"
 __all__ = ["LlpackError", "RawFrame", "load_restorer", "read_raw", "write_picture"]
 
 
-def load_restorer(weights: str | None = None):
+def load_restorer(weights: str | None = None, precision: str | None = None):
     """A `Restorer` with the given weights: a path, "owner/name" on the Hub, "paper", or the default.
 
+    precision: "int8", "bfloat16" or "float32"; by default the fastest whose picture is right here.
     When other weights are used than were asked for, a warning says why. Torch is imported here and
     not before, so that reading files stays light.
     """
@@ -27,7 +28,7 @@ def load_restorer(weights: str | None = None):
     loaded = load_weights(weights)
     for note in loaded.notes:
         warnings.warn(note, stacklevel=2)
-    return Restorer(loaded)
+    return Restorer(loaded, precision)
 
 
 def write_picture(path, picture, exif, *, format: str) -> None:

@@ -4,7 +4,10 @@ A picture appears under its name only when it is complete, so an interrupted run
 does what is missing.
 """
 
+import contextlib
+import re
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +19,13 @@ from llpack.files import FORMATS, write_picture
 from llpack.isolation import read_raw_isolated
 from llpack.raw import RAW_SUFFIXES
 
+LEFTOVER = re.compile(r"\.[0-9a-f]{8}\.part")  # what `write_picture` calls unfinished files
+LEFTOVER_S = 60  # writing a picture takes a second
+
 _FORMAT_OF_SUFFIX = {"jpeg": "jpg", "tif": "tiff"} | {name: name for name in FORMATS}
+
+# Endings that mean a picture, but none of ours: not the name of a folder.
+_OTHER_PICTURES = {".webp", ".avif", ".heic", ".jxl", ".jp2", ".bmp", ".gif", ".exr", ".psd"}
 
 
 def restore_all(
@@ -27,6 +36,7 @@ def restore_all(
     format: str | None,
     overwrite: bool,
     weights: str | None,
+    precision: str | None = None,
 ) -> int:
     """Restore files and the RAW files of folders; returns the exit code: 0, or 2 if any failed.
 
@@ -38,7 +48,9 @@ def restore_all(
         print(f"{len(jobs) - len(waiting)} already there, left alone (--overwrite replaces them).")
     if not waiting:
         return 0
-    restorer = load_restorer(weights)
+    _remove_leftovers({target.parent for _, target, _ in waiting})
+    restorer = load_restorer(weights, precision)
+    print(f"Weights: {restorer.weights.name}, {restorer.weights.source}")
     for note in restorer.weights.notes:
         print(note)
     failures = 0
@@ -54,6 +66,14 @@ def restore_all(
     if failures:
         print(f"{failures} of {len(waiting)} files could not be restored.")
     return 2 if failures else 0
+
+
+def _remove_leftovers(folders: set[Path]) -> None:
+    """What a run that was killed, or a power cut, left in the output folders."""
+    for path in (path for folder in folders for path in folder.glob(".*.part")):
+        with contextlib.suppress(OSError):
+            if LEFTOVER.fullmatch(path.name) and time.time() - path.stat().st_mtime > LEFTOVER_S:
+                path.unlink()
 
 
 def _restore_one(
@@ -110,6 +130,8 @@ def plan(sources: list[Path], output: Path, format: str | None) -> list[tuple[Pa
         return [(sources[0], output, named)]
     if named and not output.is_dir():
         raise LlpackError(f"{output.name} can hold one picture, not {len(sources)}: name a folder.")
+    if output.suffix.lower() in _OTHER_PICTURES and not output.is_dir():
+        raise LlpackError(f"{output.name} cannot be written: choose jpg, png or tiff.")
     if output.exists() and not output.is_dir():
         raise LlpackError(f"{output} is a file: name a folder, or a picture such as night.jpg.")
     kind = format or "jpg"

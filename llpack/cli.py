@@ -133,9 +133,7 @@ def _command(commands, name: str, run, help: str) -> argparse.ArgumentParser:
 
 
 def _add_traceback(parser: argparse.ArgumentParser, **options) -> None:
-    parser.add_argument(
-        "--traceback", action="store_true", help="show where an error arose", **options
-    )
+    parser.add_argument("--traceback", action="store_true", help="show where an error arose", **options)
 
 
 def _add_weights(command: argparse.ArgumentParser) -> None:

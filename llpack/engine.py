@@ -128,6 +128,10 @@ class Restorer:
         torch.set_num_threads(self.threads)
         self._inference = inference_in(precision, weights) if precision else fastest_inference(weights)
 
+    @property
+    def precision(self) -> str:
+        return self._inference.name
+
     def estimate(self, frame: RawFrame) -> float:
         """The amplification that the histogram network chooses for a frame."""
         if self.weights.amplifier is None:
@@ -165,7 +169,7 @@ class Restorer:
             weights=self.weights,
             stages=stages,
             threads=self.threads,
-            precision=self._inference.name,
+            precision=self.precision,
             megapixels=frame.megapixels,
             peak_memory_mib=peak_memory_mib(),
         )

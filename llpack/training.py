@@ -6,12 +6,13 @@ one run yields both networks. AdamW, cosine schedule, weight norm while training
 moving average of the weights, larger patches in the last part.
 """
 
+import functools
 import json
 import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,10 +26,13 @@ from llpack.errors import LlpackError
 from llpack.losses import picture_loss
 from llpack.network import DetailNet
 from llpack.patches import SyntheticBatches, training_photos
-from llpack.weights import load_weights, save_weights
+from llpack.quantised import activation_ranges
+from llpack.weights import AMPLIFIER_PREFIX, RANGES_PREFIX, load_weights, save_weights
 
 # torch.compile calls the C++ compiler that CXX names, by default g++.
 HAS_COMPILER = shutil.which(os.environ.get("CXX", "g++")) is not None
+
+RANGE_BATCHES = 24  # on which the ranges for 8-bit integers are measured
 
 
 @dataclass(frozen=True)
@@ -92,11 +96,15 @@ class Trainer:
         if (self.folder / "last.pt").exists():
             self._resume()
 
+    @functools.cached_property
+    def batches(self) -> SyntheticBatches:
+        return training_batches(self.recipe)
+
     def run(self, save_every: int = 250, log_every: int = 50) -> None:
         recipe = self.recipe
         remaining = range(self.step, recipe.steps)
         loader = DataLoader(
-            training_batches(recipe),
+            self.batches,
             batch_size=None,
             sampler=remaining,
             num_workers=1,
@@ -231,13 +239,21 @@ def train(recipe: Recipe, folder: Path, name: str) -> Path:
         amplifier = train_amplifier(Path(recipe.photos))
     else:  # it looks at whole scenes of any brightness, which pairs are too few and too alike for
         amplifier = load_weights("embedded").amplifier
-    return export(trainer, amplifier, name)
+    last = range(max(0, recipe.steps - RANGE_BATCHES), recipe.steps)
+    return export(trainer, amplifier, name, [trainer.batches[step][0] for step in last])
 
 
-def export(trainer: Trainer, amplifier: nn.Module, name: str) -> Path:
-    """Write a run's averaged weights and an amplifier as a weights folder inside the run's."""
+def export(
+    trainer: Trainer, amplifier: nn.Module, name: str, mosaics: Iterable[torch.Tensor]
+) -> Path:
+    """Write a run's averaged weights, an amplifier, and the ranges of the values that the network
+    has on `mosaics` (see `quantised`) as a weights folder inside the run's."""
+    network = DetailNet()
     tensors = trainer.averaged_weights()
-    tensors |= {f"amplifier.{key}": value for key, value in amplifier.state_dict().items()}
+    network.load_state_dict(tensors)
+    ranges = activation_ranges(network, mosaics)
+    tensors |= {RANGES_PREFIX + layer: limits for layer, limits in ranges.items()}
+    tensors |= {AMPLIFIER_PREFIX + key: value for key, value in amplifier.state_dict().items()}
     recipe = asdict(trainer.recipe)
     sources = {
         "synthetic dark RAW from photographs, calibrated sensor noise": recipe.pop("photos"),

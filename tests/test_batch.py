@@ -204,3 +204,14 @@ def test_a_folder_may_be_called_like_a_picture(tmp_path):
     folder = tmp_path / "holiday.jpg"
     folder.mkdir()
     assert planned(["a.dng", "b.dng"], folder) == [f"{folder}/a.jpg", f"{folder}/b.jpg"]
+
+
+def test_another_kind_of_picture_is_no_folder(tiny_dng, tmp_path, restore):
+    with pytest.raises(LlpackError, match="out.webp cannot be written: choose jpg, png or tiff"):
+        restore([tiny_dng()], tmp_path / "out.webp")
+    assert not (tmp_path / "out.webp").exists()
+
+
+def test_the_weights_are_named(tiny_dng, tmp_path, restore, capsys):
+    assert restore([tiny_dng()], tmp_path / "out") == 0
+    assert "Weights: llpack-test, folder " in capsys.readouterr().out

@@ -14,6 +14,7 @@ from llpack.amplifier_training import dark_histogram, train_amplifier
 from llpack.errors import LlpackError
 from llpack.network import DetailNet
 from llpack.patches import SyntheticBatches
+from llpack.quantised import activation_ranges
 from llpack.training import (
     Recipe,
     Trainer,
@@ -155,9 +156,11 @@ def test_the_average_forgets_the_start(tmp_path):
 
 def test_exported_weights_load(tmp_path):
     trainer = Trainer(Recipe("/home/somebody/photos"), tmp_path, compiled=False)
-    amplifier = Amplifier()
-    folder = export(trainer, amplifier, "mine")
+    amplifier, mosaic = Amplifier(), torch.rand(1, 1, 64, 64)
+    folder = export(trainer, amplifier, "mine", [mosaic])
     weights = load_weights(str(folder))
+    ranges = activation_ranges(weights.network, [mosaic])
+    assert all(torch.equal(weights.ranges[name], limits) for name, limits in ranges.items())
     assert (weights.name, weights.convention) == ("mine", "camera")
     expected = trainer.averaged_weights()
     for name, tensor in weights.network.state_dict().items():
@@ -165,7 +168,7 @@ def test_exported_weights_load(tmp_path):
     shares = torch.rand(2, 63)
     assert torch.equal(weights.amplifier(shares), amplifier(shares))
     config = (folder / "config.json").read_text()
-    assert json.loads(config)["training"]["recipe"]["steps"] == 19000
+    assert json.loads(config)["training"]["recipe"]["steps"] == 18000
     assert "somebody" not in config  # whose machine it was is nobody's business
 
 
@@ -200,7 +203,9 @@ def test_training_on_pairs_goes_on_to_weights(tmp_path):
     recipe = recipe_for("", steps=2, pairs=str(tmp_path / "sid"))
     trainer = Trainer(recipe, tmp_path / "run", compiled=False)
     trainer.run()
-    config = json.loads((export(trainer, Amplifier(), "pairs") / "config.json").read_text())
+    config = json.loads(
+        (export(trainer, Amplifier(), "pairs", [torch.rand(1, 1, 64, 64)]) / "config.json").read_text()
+    )
     training = config["training"]
     assert training["data"] == "real pairs of See-in-the-Dark"
     assert training["recipe"]["pair_share"] == 0.5
