@@ -264,8 +264,8 @@ def heading(rows: list[Row], restorer: Restorer, long_side: int | None) -> str:
     return (
         f"# Evaluation of {weights.name}\n\n{source}\n\n"
         f"Weights {weights.sha256[:16]} ({weights.source}), network in {restorer.precision}, "
-        f"LibRaw {libraw}. uint8 by truncation; PSNR and SSIM of scikit-image. CIEDE2000 of pixels, of {BLOCK}x{BLOCK} averages above "
-        f"{MAX_PIXELS_FOR_COLOUR / 1e6:g} MP.\n\n"
+        f"LibRaw {libraw}. uint8 by truncation; PSNR and SSIM of scikit-image. CIEDE2000 of pixels, "
+        f"of {BLOCK}x{BLOCK} averages above {MAX_PIXELS_FOR_COLOUR / 1e6:g} MP.\n\n"
     )
 
 

@@ -120,7 +120,7 @@ def test_auto_is_the_default(photo, tmp_path, weights, run):
     for name, chosen in (("a.jpg", ()), ("b.jpg", ("--amplification", "auto"))):
         code, said, _ = run("restore", raw, "-o", tmp_path / name, *chosen, "--weights", weights)
         assert code == 0
-        factors.append(said.split(": ")[1].split(",")[0])
+        factors.append(said.splitlines()[-1].split(": ")[1].split(",")[0])
     assert factors[0] == factors[1]
     assert "(estimated)" in factors[0]
 
