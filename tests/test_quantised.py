@@ -109,7 +109,7 @@ def test_the_fastest_is_taken_only_when_it_is_right(network, monkeypatch):
         other.picture = Inference(network)(precision._test_patch())
     monkeypatch.setattr(precision, "_alternatives", lambda weights: iter([other]))
     assert fastest_inference(weights_of(network)).name == "other"
-    other.picture = other.picture + 0.01
+    other.picture = other.picture + 0.004
     assert fastest_inference(weights_of(network)).name == "float32"
 
 
