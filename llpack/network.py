@@ -159,6 +159,16 @@ class DetailNet(LLPackNet):
         return self.detail(torch.cat([guide, seen], 1))
 
 
+def ranged_layers(network: LLPackNet) -> dict[str, int]:
+    """Names and input channels of the convolutions whose inputs become codes in 8-bit integers
+    (see `quantised`): a dense block's last one sees all that the others do.
+    """
+    names = [f"{block}.conv_1x1" for block in ("RDB1", "RDB2", "RDB3", "final.1")] + ["final.2"]
+    if isinstance(network, DetailNet):
+        names += ["detail.0", "detail.2", "detail.4"]
+    return {name: network.get_submodule(name).in_channels for name in names}
+
+
 def compress(mosaic: torch.Tensor) -> torch.Tensor:
     """Signed, smooth stand-in for a square root: light roughly as the eye weighs it.
 

@@ -30,22 +30,12 @@ from llpack.network import (
     DenseBlock,
     DetailNet,
     LLPackNet,
+    ranged_layers,
 )
 
 _TOP = 255  # the largest code of a value
 _WEIGHT_TOP = 127
 _ROWS = 16  # of the mosaic, at once: they stay in the cache from one step to the next
-
-
-def ranged_layers(network: LLPackNet) -> dict[str, int]:
-    """Names and input channels of the convolutions whose inputs become codes.
-
-    A dense block's last convolution sees all of its features, so its range serves for the others.
-    """
-    names = [f"{block}.conv_1x1" for block in ("RDB1", "RDB2", "RDB3", "final.1")] + ["final.2"]
-    if isinstance(network, DetailNet):
-        names += ["detail.0", "detail.2", "detail.4"]
-    return {name: network.get_submodule(name).in_channels for name in names}
 
 
 @torch.inference_mode()

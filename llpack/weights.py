@@ -34,8 +34,7 @@ from llpack.checkpoints import AMPLIFIER_PREFIX, AffineAmplifier, Converted, rea
 from llpack.errors import MissingWeights, WeightsMismatch
 from llpack.hub import CONFIG, TENSORS
 from llpack.metadata import clean_text
-from llpack.network import DetailNet, LLPackNet
-from llpack.quantised import ranged_layers
+from llpack.network import DetailNet, LLPackNet, ranged_layers
 
 EMBEDDED = Path(__file__).parent / "embedded"
 VARIABLE = "LLPACK_WEIGHTS"

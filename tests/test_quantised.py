@@ -9,9 +9,9 @@ from llpack import precision
 from llpack.engine import Restorer, load_restorer
 from llpack.errors import LlpackError
 from llpack.inference import Inference
-from llpack.network import DetailNet, LLPackNet
+from llpack.network import DetailNet, LLPackNet, ranged_layers
 from llpack.precision import fastest_inference, inference_in
-from llpack.quantised import QuantisedInference, activation_ranges, ranged_layers
+from llpack.quantised import QuantisedInference, activation_ranges
 from llpack.raw import read_raw
 from llpack.weights import Weights
 

@@ -10,8 +10,7 @@ from tiny_weights import CONFIG, random_tensors, write_folder
 from llpack import weights
 from llpack.amplifier import Amplifier
 from llpack.errors import MissingWeights, WeightsMismatch
-from llpack.network import DetailNet, LLPackNet
-from llpack.quantised import ranged_layers
+from llpack.network import DetailNet, LLPackNet, ranged_layers
 from llpack.weights import load_weights, save_weights
 
 
