@@ -41,10 +41,12 @@ from llpack.rendering import (
 )
 from llpack.weights import Weights, load_weights
 
-# Positions of the 1/16 grid in one strip, its halo included. All threads share a strip of `look` and
-# `widen`, which repeat many rows on either side and are as tall as memory allows: a whole frame of
-# 12 MP. `take` and `draw` repeat few, and each thread has a strip of its own.
-SHARED_POSITIONS = 60_000
+# Positions of the 1/16 grid in one strip, its halo included. All threads share a strip of `look`, which
+# repeats many rows on either side and is as tall as memory allows (a whole frame of 12 MP), and one of
+# `widen`, which repeats fewer and has four times the positions. `take` and `draw` repeat hardly any,
+# and each thread has a strip of its own.
+LOOK_POSITIONS = 60_000
+WIDEN_POSITIONS = 20_000
 OWN_POSITIONS = 6_000
 PLAIN_ROWS = 512  # of the mosaic, in one strip of the plain picture; even
 
@@ -181,13 +183,13 @@ class Restorer:
         low = self._empty_low(light)
         self._each(light, (0, light.rows), TAKE_HALO, stages, self._take_strip, light, low)
         seen = self._empty_low(light)
-        for strip in _strips(light, (0, light.rows), SHARED_POSITIONS, LOOK_HALO):
+        for strip in _strips(light, (0, light.rows), LOOK_POSITIONS, LOOK_HALO):
             with stages("network"):
                 looked = self._inference.look(low[:, :, strip.top : strip.bottom])
                 seen[:, :, strip.first : strip.last] = looked[:, :, strip.own]
         del low
         picture = _empty_picture(frame, bits)
-        for strip in _strips(light, (0, light.rows), SHARED_POSITIONS, WIDEN_HALO + DRAW_HALO):
+        for strip in _strips(light, (0, light.rows), WIDEN_POSITIONS, WIDEN_HALO + DRAW_HALO):
             with stages("network"):
                 features = self._inference.widen(seen[:, :, strip.top : strip.bottom])
             drawn = strip.first, strip.last
@@ -195,6 +197,7 @@ class Restorer:
                 *(light, drawn, DRAW_HALO, stages),
                 *(self._draw_strip, light, features, strip.top, picture),
             )
+            del features  # before the next ones are made
         return picture
 
     def _empty_low(self, light) -> torch.Tensor:
