@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from llpack.engine import Restored, Restorer, Stages, plain_picture
+from llpack.errors import OutputError
 from llpack.files import FORMATS, write_picture
 from llpack.isolation import read_raw_isolated
 from llpack.preview import reduced
@@ -166,8 +167,7 @@ class Darkroom:
 
     def _plain(self, frame: RawFrame, path: Path, factor: float) -> Path:
         target = self._target(path, factor, "jpg", "plain")
-        write_picture(target, plain_picture(frame, factor), frame.exif, format="jpg", for_screen=True)
-        return target
+        return _save(target, plain_picture(frame, factor), frame, format="jpg", for_screen=True)
 
     def _write(
         self,
@@ -178,10 +178,21 @@ class Darkroom:
         format: str = "jpg",
     ) -> Path:
         target = self._target(path, amplification, format, "llpack")
-        write_picture(target, picture, frame.exif, format=format)
-        return target
+        return _save(target, picture, frame, format=format)
 
     def _target(self, path: Path, amplification: float, format: str, name: str) -> Path:
-        folder = self.folder / uuid.uuid4().hex
-        folder.mkdir()
-        return folder / f"{Path(path).stem}_{name}_x{factor_text(amplification)}.{format}"
+        name = f"{Path(path).stem}_{name}_x{factor_text(amplification)}.{format}"
+        return self.folder / uuid.uuid4().hex / name
+
+
+def _save(target: Path, picture: np.ndarray, frame: RawFrame, **options) -> Path:
+    """Write a picture into a folder of its own; errors do not name the server's folders."""
+    try:
+        target.parent.mkdir()
+        write_picture(target, picture, frame.exif, **options)
+    except (OSError, OutputError) as error:
+        reason = getattr(error.__cause__ or error, "strerror", None) or "it could not be written"
+        raise OutputError(
+            f"There is no place for the picture: {reason}. Try again in an hour."
+        ) from error
+    return target

@@ -13,6 +13,7 @@ from pathlib import Path
 from llpack import confinement
 
 IN, OUT, PIXELS = "in", "out", "pixels"  # of the working folder
+SPACE = "Free some of the temporary disk, or try again in an hour."
 
 
 def main(memory_mb: int, largest_file: int) -> None:
@@ -22,7 +23,7 @@ def main(memory_mb: int, largest_file: int) -> None:
     # Imported behind the limits, but before files are out of reach.
     import rawpy  # noqa: F401 - read_raw would import it for the first file
 
-    from llpack.errors import LlpackError
+    from llpack.errors import LimitExceeded, LlpackError
     from llpack.handover import frame_header, refusal_header
     from llpack.raw import read_raw
 
@@ -37,12 +38,14 @@ def main(memory_mb: int, largest_file: int) -> None:
         confinement.allow_cpu_seconds(request["cpu_seconds"])
         try:
             frame = read_raw(folder / IN / request["name"])
-        except LlpackError as refusal:
-            answer = refusal_header(refusal)
-        else:
             with open(folder / OUT / PIXELS, "r+b", buffering=0) as file:
                 frame.mosaic.astype("<u2", copy=False).tofile(file)
             answer = frame_header(frame)
+        except LlpackError as refusal:
+            answer = refusal_header(refusal)
+        except OSError:  # of the pixels: reading the file raises refusals only
+            full = f"There is no space to decode {request['name']}. {SPACE}"
+            answer = refusal_header(LimitExceeded(full))
         print(json.dumps(answer), file=answers, flush=True)
 
 

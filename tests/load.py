@@ -51,8 +51,10 @@ app.main()
 class Server:
     """The page in a process and a temporary folder of its own, with shorter times to keep files."""
 
-    def __init__(self, folder: Path):
-        environment = os.environ | {"GRADIO_TEMP_DIR": str(folder), "PYTHONUNBUFFERED": "1"}
+    def __init__(self, folder: Path, **environment: str):
+        environment = (
+            os.environ | {"GRADIO_TEMP_DIR": str(folder), "PYTHONUNBUFFERED": "1"} | environment
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM], cwd=REPOSITORY, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

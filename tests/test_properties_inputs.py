@@ -196,9 +196,10 @@ def ready(monkeypatch):
         megapixels_per_second=1.0,
     )
     restorer = SimpleNamespace(
-        restore=lambda *arguments, **options: restored, weights=SimpleNamespace(notes=())
+        restore=lambda *arguments, **options: restored,
+        weights=SimpleNamespace(name="a name", source="a test", notes=()),
     )
-    monkeypatch.setattr(batch, "load_restorer", lambda spec: restorer)
+    monkeypatch.setattr(batch, "load_restorer", lambda spec, precision: restorer)
 
 
 def run(*arguments: str) -> tuple[int, str]:
