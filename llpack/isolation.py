@@ -146,8 +146,11 @@ class Decoder:
         except (UnreadableRaw, UnsupportedSensor):
             self._count_file(child)
             raise
-        except BaseException:  # out of memory or disk, or interrupted: its state is not known
+        except Exception:  # out of memory or disk: its state is not known
             self._renew()
+            raise
+        except BaseException:  # interrupted by Ctrl-C: no successor is needed
+            self._stop()
             raise
         self._count_file(child)
         return frame
