@@ -142,6 +142,8 @@ def interrupted_uploads(folder: Path) -> str:
         connections[0].settimeout(PATIENCE_S)
         started = time.monotonic()
         answer = connections[0].recv(10_000).decode()
+        while "send it again" not in answer and (more := connections[0].recv(10_000)):
+            answer += more.decode()
         stalled = time.monotonic() - started
         connections[0].close()
         demand("408" in answer and "Nothing came for" in answer, f"the slow one got {answer}")
