@@ -15,6 +15,7 @@ _MAX_COLUMNS = 2048
 # Calibrated row noise is at most a quarter of the pixels' own noise, and 2e-4 of the full scale.
 _SHARE_OF_PIXEL_NOISE = 0.5
 _SHARE_OF_FULL_SCALE = 5e-4
+_ROWS = 64  # of a plane, looked at together: they stay in the cache
 _DAMPING = 0.02  # of slow changes from row to row, which are the scene's rather than the sensor's
 
 
@@ -39,12 +40,25 @@ def row_offsets(frame: RawFrame) -> np.ndarray:
 def _bends(plane: np.ndarray, limit: float) -> np.ndarray:
     """How far each row lies above the mean of its two neighbours: (rows,), zero where it is not
     noise, and at the first and last row."""
-    values = plane.astype(np.float32)
-    bend = values[1:-1] - (values[:-2] + values[2:]) / 2
-    noise = 1.4826 * np.median(np.abs(bend[:: max(1, len(bend) // 64)]))  # the MAD's usual factor
-    means = np.clip(bend, -3 * noise, 3 * noise).mean(1)
+    last = len(plane) - 1
+    sample = [_bend(plane[row - 1 : row + 2]) for row in range(1, last, max(1, last // 64))]
+    noise = 1.4826 * np.median(np.abs(sample))  # the MAD's usual factor
+    means = np.zeros(len(plane), np.float32)
+    for first in range(1, last, _ROWS):
+        bend = _bend(plane[first - 1 : min(first + _ROWS, last) + 1])
+        np.clip(bend, -3 * noise, 3 * noise, out=bend)
+        means[first : first + len(bend)] = bend.mean(1)
     means[np.abs(means) > min(limit, _SHARE_OF_PIXEL_NOISE * noise)] = 0
-    return np.pad(means, 1)
+    return means
+
+
+def _bend(rows: np.ndarray) -> np.ndarray:
+    """Each row but the outermost minus the mean of its two neighbours, float32."""
+    values = rows.astype(np.float32)
+    around = values[:-2] + values[2:]
+    around *= -0.5
+    around += values[1:-1]
+    return around
 
 
 def _offsets_of_bends(bends: np.ndarray) -> np.ndarray:

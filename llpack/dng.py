@@ -7,6 +7,7 @@ types are those of Adobe's "Digital Negative (DNG) Specification 1.4.0.0" (2012)
 from collections.abc import Sequence
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 
 from llpack.errors import OutputError
@@ -137,8 +138,6 @@ def encode_lossless_jpeg(mosaic: np.ndarray) -> bytes:
     Every second pixel of a row has the same colour, so the left neighbour that predicts a pixel is
     one of its own colour.
     """
-    import imagecodecs  # large, and only needed here
-
     height, width = mosaic.shape
     pairs = np.ascontiguousarray(mosaic).reshape(height, width // 2, 2)
     return imagecodecs.jpeg8_encode(pairs, lossless=True, predictor=1, bitspersample=16)

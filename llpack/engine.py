@@ -47,7 +47,7 @@ from llpack.weights import Weights, load_weights
 # and each thread has a strip of its own.
 LOOK_POSITIONS = 60_000
 WIDEN_POSITIONS = 20_000
-OWN_POSITIONS = 6_000
+OWN_POSITIONS = 4_000
 PLAIN_ROWS = 512  # of the mosaic, in one strip of the plain picture; even
 
 
@@ -180,30 +180,40 @@ class Restorer:
         torch.set_num_threads(self.threads)
         with stages("amplify"):
             light = _Light(frame, amplification, self.weights.convention)
-        low = self._empty_low(light)
-        self._each(light, (0, light.rows), TAKE_HALO, stages, self._take_strip, light, low)
-        seen = self._empty_low(light)
+        low, seen = _Rows(), _Rows()
+        picture, drawn = _empty_picture(frame, bits), 0
         for strip in _strips(light, (0, light.rows), LOOK_POSITIONS, LOOK_HALO):
+            low.append(self._taken(light, (low.last, strip.bottom), stages))
             with stages("network"):
-                looked = self._inference.look(low[:, :, strip.top : strip.bottom])
-                seen[:, :, strip.first : strip.last] = looked[:, :, strip.own]
-        del low
-        picture = _empty_picture(frame, bits)
-        for strip in _strips(light, (0, light.rows), WIDEN_POSITIONS, WIDEN_HALO + DRAW_HALO):
+                seen.append(self._inference.look(low[strip.top : strip.bottom])[:, :, strip.own])
+            low.forget(strip.last - LOOK_HALO)
+            finished = strip.last == light.rows
+            ready = strip.last if finished else strip.last - WIDEN_HALO - DRAW_HALO
+            self._draw(light, (drawn, ready), seen, picture, stages)
+            seen.forget(ready - WIDEN_HALO - DRAW_HALO)
+            drawn = ready
+        return picture
+
+    def _taken(self, light, rows, stages) -> torch.Tensor:
+        """What `take` makes of some rows."""
+        first, last = rows
+        shape = 1, PACK**2, last - first, light.columns
+        layout = torch.channels_last
+        low = torch.empty(shape, dtype=self._inference.precision, memory_format=layout)
+        self._each(light, rows, TAKE_HALO, stages, self._take_strip, light, low, first)
+        return low
+
+    def _draw(self, light, rows, seen, picture, stages) -> None:
+        """Some rows of the picture, of what `look` has seen of them and of the rows around."""
+        for strip in _strips(light, rows, WIDEN_POSITIONS, WIDEN_HALO + DRAW_HALO):
             with stages("network"):
-                features = self._inference.widen(seen[:, :, strip.top : strip.bottom])
+                features = self._inference.widen(seen[strip.top : strip.bottom])
             drawn = strip.first, strip.last
             self._each(
                 *(light, drawn, DRAW_HALO, stages),
                 *(self._draw_strip, light, features, strip.top, picture),
             )
             del features  # before the next ones are made
-        return picture
-
-    def _empty_low(self, light) -> torch.Tensor:
-        shape = 1, PACK**2, light.rows, light.columns
-        layout = torch.channels_last
-        return torch.empty(shape, dtype=self._inference.precision, memory_format=layout)
 
     def _each(self, light, rows, halo, stages, work, *arguments) -> None:
         """work(strip, stages, *arguments) for all strips of some rows, one thread for each."""
@@ -219,12 +229,13 @@ class Restorer:
         parts = list(self._pool.map(alone, _strips(light, rows, OWN_POSITIONS, halo)))
         stages.add_concurrent(time.perf_counter() - started, parts)
 
-    def _take_strip(self, strip, stages, light, low) -> None:
+    def _take_strip(self, strip, stages, light, low, first) -> None:
+        """One strip to its place in `low`, which begins at row `first` of the grid."""
         with stages("amplify"):
             mosaic = light.strip(strip.top, strip.bottom)
         with stages("network"):
             taken = self._inference.take(mosaic)
-            low[:, :, strip.first : strip.last] = taken[:, :, strip.own]
+            low[:, :, strip.first - first : strip.last - first] = taken[:, :, strip.own]
 
     def _draw_strip(self, strip, stages, light, features: Features, top, picture) -> None:
         """One strip to its place in the picture; `features` begin at row `top` of the grid."""
@@ -267,10 +278,33 @@ class Strip:
         return slice(self.first - self.top, self.last - self.top)
 
 
+class _Rows:
+    """The latest rows of the 1/16 grid, (1, C, rows, columns); the first of them can be forgotten."""
+
+    def __init__(self):
+        self._first, self._kept = 0, None
+
+    @property
+    def last(self) -> int:
+        return self._first + (0 if self._kept is None else self._kept.shape[2])
+
+    def append(self, rows: torch.Tensor) -> None:
+        self._kept = rows if self._kept is None else torch.cat([self._kept, rows], 2)
+
+    def forget(self, before: int) -> None:
+        """Free all rows before row number `before`."""
+        if before > self._first:
+            self._kept = self._kept[:, :, before - self._first :].clone()
+            self._first = before
+
+    def __getitem__(self, rows: slice) -> torch.Tensor:
+        return self._kept[:, :, rows.start - self._first : rows.stop - self._first]
+
+
 def _strips(light, rows: tuple[int, int], positions: int, halo: int) -> list[Strip]:
     """Even cuts of some rows into strips of about `positions`, their halo included."""
     start, stop = rows
-    tallest = max(2 * halo, 8, positions // light.columns - 2 * halo)
+    tallest = max(2 * halo, 4, positions // light.columns - 2 * halo)
     if stop - start <= positions // light.columns:
         tallest = stop - start  # the whole frame has no halo
     return [

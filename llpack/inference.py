@@ -25,13 +25,13 @@ from llpack.network import (
 from llpack.packing import CFA_PERIOD, PACK, STRIDE
 
 # Rows of the 1/16 grid that each step needs beyond its own on either side to be exact: one for each
-# 3x3 convolution at that scale; in `widen` six at H/8, two of which make a row of the grid. `draw` has
-# one at H/8, or three at H/4 that follow on its guide at H/8, and `soften_borders` looks at the next
-# block: three rows at H/8 at most.
+# 3x3 convolution at that scale; in `widen` six at H/8, two of which make a row of the grid. In `draw`
+# the nearest pixels of the next block must be exact, too, for `soften_borders`: they see one more row
+# at H/8 through its last layer, and three at H/4 through the detail path, both within a row of the grid.
 TAKE_HALO = 1
 LOOK_HALO = 3 * DENSE_LAYERS
 WIDEN_HALO = DENSE_LAYERS // 2
-DRAW_HALO = 2
+DRAW_HALO = 1
 
 # Steps between blocks up to this height (of 1, as the network encodes) may be the network's own.
 _BORDER_STEP = 0.04

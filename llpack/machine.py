@@ -5,7 +5,8 @@ import os
 import platform
 
 # glibc's mallopt parameters (malloc.h)
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_LARGEST_KEPT = 32 * 2**20  # bytes; glibc takes no larger threshold
 
 
 def usable_cpus() -> int:
@@ -25,15 +26,17 @@ def usable_cpus() -> int:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep large freed blocks (up to half a GiB) for the next strip.
+    """Let the C library keep freed blocks (up to half a GiB) for the next strip.
 
     By default each large tensor is mapped anew and every page of it is faulted in and zeroed by the
-    kernel, which costs up to a third of the network's time. Only glibc has the switch.
+    kernel, which costs up to a third of the network's time. Blocks over 32 MiB still are, and go back
+    when they are freed: mosaics and pictures of large frames, whose sizes leave gaps that nothing else
+    fills. Only glibc has the switch.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_ARENA_MAX, 1)  # threads share what was freed
-        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
         libc.mallopt(_M_TRIM_THRESHOLD, 512 * 2**20)
 
 
