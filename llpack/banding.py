@@ -37,12 +37,16 @@ def row_offsets(frame: RawFrame) -> np.ndarray:
     return offsets
 
 
+def pixel_noise(frame: RawFrame) -> np.ndarray:
+    """(4,): standard deviation of the pixels' noise at R, G1, G2, B, in DN; typical of the frame."""
+    planes = [frame.mosaic[site // 2 :: 2, site % 2 :: 2] for site in range(4)]
+    return np.array([_noise_of_bends(plane) for plane in planes]) / 1.5**0.5  # of three pixels
+
+
 def _bends(plane: np.ndarray, limit: float) -> np.ndarray:
     """How far each row lies above the mean of its two neighbours: (rows,), zero where it is not
     noise, and at the first and last row."""
-    last = len(plane) - 1
-    sample = [_bend(plane[row - 1 : row + 2]) for row in range(1, last, max(1, last // 64))]
-    noise = 1.4826 * np.median(np.abs(sample))  # the MAD's usual factor
+    last, noise = len(plane) - 1, _noise_of_bends(plane)
     means = np.zeros(len(plane), np.float32)
     for first in range(1, last, _ROWS):
         bend = _bend(plane[first - 1 : min(first + _ROWS, last) + 1])
@@ -50,6 +54,13 @@ def _bends(plane: np.ndarray, limit: float) -> np.ndarray:
         means[first : first + len(bend)] = bend.mean(1)
     means[np.abs(means) > min(limit, _SHARE_OF_PIXEL_NOISE * noise)] = 0
     return means
+
+
+def _noise_of_bends(plane: np.ndarray) -> float:
+    """Standard deviation of the pixels' bends: by the median, which edges do not move."""
+    last = len(plane) - 1
+    sample = [_bend(plane[row - 1 : row + 2]) for row in range(1, last, max(1, last // 64))]
+    return float(1.4826 * np.median(np.abs(sample)))  # the usual factor for normal noise
 
 
 def _bend(rows: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ import torch
 
 from llpack.amplifier import AMPLIFICATION_RANGE, amplify
 from llpack.banding import row_offsets
+from llpack.canvas import Canvas, empty_picture
 from llpack.errors import LlpackError
 from llpack.inference import (
     DRAW_HALO,
@@ -24,21 +25,13 @@ from llpack.inference import (
     WIDEN_HALO,
     Features,
     soften_borders,
-    strip_bounds,
-    with_halo,
 )
 from llpack.machine import keep_freed_memory, peak_memory_mib, usable_cpus
 from llpack.packing import PACK, STRIDE, pad_to_stride
 from llpack.precision import fastest_inference, inference_in
 from llpack.raw import RawFrame
-from llpack.rendering import (
-    Demosaic,
-    place_strip,
-    render_packed,
-    render_strip,
-    unpack_codes,
-    upright_size,
-)
+from llpack.rendering import Demosaic, place_strip, render_strip
+from llpack.strips import LatestRows, Strip, cut, with_halo
 from llpack.weights import Weights, load_weights
 
 # Positions of the 1/16 grid in one strip, its halo included. All threads share a strip of `look`, which
@@ -180,137 +173,76 @@ class Restorer:
         torch.set_num_threads(self.threads)
         with stages("amplify"):
             light = _Light(frame, amplification, self.weights.convention)
-        low, seen = _Rows(), _Rows()
-        picture, drawn = _empty_picture(frame, bits), 0
-        for strip in _strips(light, (0, light.rows), LOOK_POSITIONS, LOOK_HALO):
-            low.append(self._taken(light, (low.last, strip.bottom), stages))
+            canvas = Canvas(frame, amplification, light.grid, bits, light.convention)
+        low, seen, drawn = LatestRows(), LatestRows(), 0
+        for strip in cut((0, light.rows), light.grid, LOOK_POSITIONS, LOOK_HALO):
+            low.append(self._taken(light, canvas, (low.last, strip.bottom), stages))
             with stages("network"):
                 seen.append(self._inference.look(low[strip.top : strip.bottom])[:, :, strip.own])
             low.forget(strip.last - LOOK_HALO)
             finished = strip.last == light.rows
             ready = strip.last if finished else strip.last - WIDEN_HALO - DRAW_HALO
-            self._draw(light, (drawn, ready), seen, picture, stages)
+            self._draw(light, canvas, (drawn, ready), seen, stages)
             seen.forget(ready - WIDEN_HALO - DRAW_HALO)
             drawn = ready
-        return picture
+        return canvas.picture
 
-    def _taken(self, light, rows, stages) -> torch.Tensor:
+    def _taken(self, light, canvas, rows, stages) -> torch.Tensor:
         """What `take` makes of some rows."""
         first, last = rows
         shape = 1, PACK**2, last - first, light.columns
         layout = torch.channels_last
         low = torch.empty(shape, dtype=self._inference.precision, memory_format=layout)
-        self._each(light, rows, TAKE_HALO, stages, self._take_strip, light, low, first)
+        self._each(light, rows, TAKE_HALO, stages, self._take_strip, canvas, low, first)
         return low
 
-    def _draw(self, light, rows, seen, picture, stages) -> None:
+    def _draw(self, light, canvas, rows, seen, stages) -> None:
         """Some rows of the picture, of what `look` has seen of them and of the rows around."""
-        for strip in _strips(light, rows, WIDEN_POSITIONS, WIDEN_HALO + DRAW_HALO):
+        for strip in cut(rows, light.grid, WIDEN_POSITIONS, WIDEN_HALO + DRAW_HALO):
             with stages("network"):
                 features = self._inference.widen(seen[strip.top : strip.bottom])
             drawn = strip.first, strip.last
-            self._each(
-                *(light, drawn, DRAW_HALO, stages),
-                *(self._draw_strip, light, features, strip.top, picture),
-            )
+            work = self._draw_strip, canvas, features, strip.top
+            self._each(light, drawn, DRAW_HALO, stages, *work)
             del features  # before the next ones are made
 
     def _each(self, light, rows, halo, stages, work, *arguments) -> None:
-        """work(strip, stages, *arguments) for all strips of some rows, one thread for each."""
+        """work(strip, stages, light, *arguments) for all strips of some rows, one thread for each."""
 
         def alone(strip: Strip) -> Stages:
             torch.set_num_threads(1)  # for this thread
             own = Stages()
             with torch.inference_mode():
-                work(strip, own, *arguments)
+                work(strip, own, light, *arguments)
             return own
 
         started = time.perf_counter()
-        parts = list(self._pool.map(alone, _strips(light, rows, OWN_POSITIONS, halo)))
+        parts = list(self._pool.map(alone, cut(rows, light.grid, OWN_POSITIONS, halo)))
         stages.add_concurrent(time.perf_counter() - started, parts)
 
-    def _take_strip(self, strip, stages, light, low, first) -> None:
-        """One strip to its place in `low`, which begins at row `first` of the grid."""
+    def _take_strip(self, strip, stages, light, canvas, low, top) -> None:
+        """One strip to its place in `low`, which begins at row `top` of the grid."""
         with stages("amplify"):
             mosaic = light.strip(strip.top, strip.bottom)
         with stages("network"):
             taken = self._inference.take(mosaic)
-            low[:, :, strip.first - first : strip.last - first] = taken[:, :, strip.own]
+            low[:, :, strip.first - top : strip.last - top] = taken[:, :, strip.own]
+        with stages("render"):
+            canvas.measure(strip, mosaic)
 
-    def _draw_strip(self, strip, stages, light, features: Features, top, picture) -> None:
-        """One strip to its place in the picture; `features` begin at row `top` of the grid."""
-        frame = light.frame
+    def _draw_strip(self, strip, stages, light, canvas, features: Features, top) -> None:
+        """One strip onto the canvas; `features` begin at row `top` of the grid."""
         with stages("amplify"):
             mosaic = light.strip(strip.top, strip.bottom)
         with stages("network"):
             drawn = self._inference.draw(features.rows(strip.top - top, strip.bottom - top), mosaic)
             blocks = STRIDE // drawn.shape[2]  # block rows behind one row of the 1/16 grid
             drawn = drawn.float()
-            if self.weights.convention == "camera":  # the authors' weights are left as they are
+            if light.convention == "camera":  # the authors' weights are left as they are
                 soften_borders(drawn)
-            drawn = drawn[strip.own.start * blocks : strip.own.stop * blocks]
+            drawn = drawn[strip.own.start * blocks : strip.own.stop * blocks].clamp_(0, 1)
         with stages("render"):
-            codes = self._rendered(drawn, frame, 8 * picture.itemsize)
-            height = min(strip.last * STRIDE, frame.height) - strip.first * STRIDE
-            codes = codes[:height, : frame.width]
-            place_strip(picture, codes, strip.first * STRIDE, frame.orientation)
-
-    def _rendered(self, drawn: torch.Tensor, frame: RawFrame, bits: int) -> np.ndarray:
-        if self.weights.convention == "srgb":  # the authors' network draws display sRGB itself
-            top = 2**bits - 1
-            codes = drawn.clamp_(0, 1).mul_(top)  # truncated, as in the authors' evaluation
-            return unpack_codes(codes.to(torch.uint8 if bits == 8 else torch.uint16))
-        return render_packed(drawn, frame.camera_to_srgb, bits=bits)
-
-
-@dataclass(frozen=True)
-class Strip:
-    """Rows `first` to `last` of the 1/16 grid, which need rows `top` to `bottom` to be computed."""
-
-    first: int
-    last: int
-    top: int
-    bottom: int
-
-    @property
-    def own(self) -> slice:
-        """Its own rows among those from `top` on."""
-        return slice(self.first - self.top, self.last - self.top)
-
-
-class _Rows:
-    """The latest rows of the 1/16 grid, (1, C, rows, columns); the first of them can be forgotten."""
-
-    def __init__(self):
-        self._first, self._kept = 0, None
-
-    @property
-    def last(self) -> int:
-        return self._first + (0 if self._kept is None else self._kept.shape[2])
-
-    def append(self, rows: torch.Tensor) -> None:
-        self._kept = rows if self._kept is None else torch.cat([self._kept, rows], 2)
-
-    def forget(self, before: int) -> None:
-        """Free all rows before row number `before`."""
-        if before > self._first:
-            self._kept = self._kept[:, :, before - self._first :].clone()
-            self._first = before
-
-    def __getitem__(self, rows: slice) -> torch.Tensor:
-        return self._kept[:, :, rows.start - self._first : rows.stop - self._first]
-
-
-def _strips(light, rows: tuple[int, int], positions: int, halo: int) -> list[Strip]:
-    """Even cuts of some rows into strips of about `positions`, their halo included."""
-    start, stop = rows
-    tallest = max(2 * halo, 4, positions // light.columns - 2 * halo)
-    if stop - start <= positions // light.columns:
-        tallest = stop - start  # the whole frame has no halo
-    return [
-        Strip(start + a, start + b, *with_halo(start + a, start + b, light.rows, halo))
-        for a, b in strip_bounds(stop - start, tallest)
-    ]
+            canvas.paint(strip, drawn)
 
 
 class _Light:
@@ -318,11 +250,16 @@ class _Light:
 
     def __init__(self, frame: RawFrame, amplification: float, convention: str):
         self.frame, self._amplification = frame, amplification
+        self.convention = convention
         self.rows, self.columns = -(-frame.height // STRIDE), -(-frame.width // STRIDE)
         if convention == "srgb":  # the authors' input, see `amplify`
             self._options = {"balanced": False, "value_range": (0.0, math.inf)}
         else:
             self._options = {"row_offsets": row_offsets(frame)}
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return self.rows, self.columns
 
     def strip(self, top: int, bottom: int) -> torch.Tensor:
         """(1, 1, h, W) with h and W multiples of 16."""
@@ -339,7 +276,7 @@ def plain_picture(frame: RawFrame, amplification: float, *, bits: int = 8) -> np
     """The honest 'before': the same amplification, white balance, colours and curve, but a bilinear
     demosaic in the network's place. Upright, (H, W, 3)."""
     amplification = checked_amplification(amplification)
-    picture = _empty_picture(frame, bits)
+    picture = empty_picture(frame, bits)
     demosaic = Demosaic()
     with torch.inference_mode():
         for first in range(0, frame.height, PLAIN_ROWS):
@@ -361,8 +298,3 @@ def checked_amplification(amplification: float) -> float:
             f"give a number from {low:g} to {high:g}, or let it be estimated."
         )
     return float(amplification)
-
-
-def _empty_picture(frame: RawFrame, bits: int) -> np.ndarray:
-    height, width = upright_size(frame.height, frame.width, frame.orientation)
-    return np.empty((height, width, 3), np.uint8 if bits == 8 else np.uint16)

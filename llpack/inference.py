@@ -27,7 +27,7 @@ from llpack.packing import CFA_PERIOD, PACK, STRIDE
 # Rows of the 1/16 grid that each step needs beyond its own on either side to be exact: one for each
 # 3x3 convolution at that scale; in `widen` six at H/8, two of which make a row of the grid. In `draw`
 # the nearest pixels of the next block must be exact, too, for `soften_borders`: they see one more row
-# at H/8 through its last layer, and three at H/4 through the detail path, both within a row of the grid.
+# at H/8 in the last layer, and three at H/4 in the detail path, both within a row of the grid.
 TAKE_HALO = 1
 LOOK_HALO = 3 * DENSE_LAYERS
 WIDEN_HALO = DENSE_LAYERS // 2
@@ -271,14 +271,3 @@ class _Detail:
         for layer in grown:
             x = layer(x).relu_()
         return pixels_last(last(x))
-
-
-def strip_bounds(height: int, rows: int) -> list[tuple[int, int]]:
-    """Even cuts of `height` (in rows of the 1/16 grid) into strips of at most `rows`."""
-    count = -(-height // rows)
-    edges = [height * i // count for i in range(count + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
-
-
-def with_halo(first: int, last: int, height: int, halo: int) -> tuple[int, int]:
-    return max(0, first - halo), min(height, last + halo)

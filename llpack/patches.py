@@ -116,6 +116,8 @@ def dark_patch(photo: np.ndarray, rng: np.random.Generator) -> Patch:
     white_balance = random_white_balance(rng)
     brightness = np.exp(rng.uniform(np.log(0.2), np.log(1.8))) if rng.random() < 0.5 else 1.0
     linear = (_FLAT if rng.random() < 0.4 else LINEAR_OF_CODE)[photo]
+    if rng.random() < 0.5:
+        linear = np.clip(linear @ random_tint(rng).T, 0, 1)
     to_camera = np.linalg.inv(camera_to_srgb) * np.float32(brightness)
     light = np.maximum(linear @ to_camera.T, 0)
 
@@ -146,6 +148,16 @@ def random_colour(rng: np.random.Generator) -> np.ndarray:
     return np.tensordot(weights, known, 1)
 
 
+def random_tint(rng: np.random.Generator) -> np.ndarray:
+    """Linear RGB -> RGB with other hues and saturation; grey stays. From some hundred photos alone the
+    network learns which colours to expect, and draws those where it sees none."""
+    angle = rng.uniform(-np.pi, np.pi) if rng.random() < 0.3 else rng.normal(0, 0.3)
+    grey = np.full((3, 3), 1 / 3)
+    across = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**0.5
+    turned = np.cos(angle) * (np.eye(3) - grey) + np.sin(angle) * across
+    return (grey + rng.uniform(0.5, 1.6) * turned).astype(np.float32)
+
+
 def random_exposure(rng: np.random.Generator) -> tuple[float, SensorNoise]:
     """Exposure ratio, 1 to 350, and a noise with which something of the picture survives."""
     while True:
@@ -163,7 +175,7 @@ def random_jitter(rng: np.random.Generator) -> float:
 def random_noise(rng: np.random.Generator) -> SensorNoise:
     kind = rng.random()
     iso = float(np.exp(rng.uniform(np.log(100), np.log(25600))))
-    if kind < 0.5:
+    if kind < 0.6:
         return a7s2(iso, rng)
     if kind < 0.8:
         cameras = list(CAMERAS.values())

@@ -235,5 +235,5 @@ def any_camera(rng: np.random.Generator) -> SensorNoise:
         read_scale=float(np.exp(rng.uniform(np.log(min(read)), np.log(max(read))))),
         tukey_lambda=float(rng.uniform(-0.24, 0.2)),
         row_sigma=float(np.exp(rng.uniform(np.log(min(row)), np.log(max(row))))),
-        channel_bias=tuple(rng.normal(0, 0.3 * gain**0.5, 4)),
+        channel_bias=tuple(rng.normal(0, 0.1 * gain**0.5, 4)),
     )
