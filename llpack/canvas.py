@@ -1,6 +1,5 @@
 """The finished picture of a frame as it grows, strip by strip, from what the network drew."""
 
-import itertools
 import threading
 
 import numpy as np
@@ -49,23 +48,28 @@ class Canvas:
     def paint(self, strip: Strip, drawn: torch.Tensor) -> None:
         """What the network drew of a strip, (h/p, W/p, p, p, 3) within 0..1; overwritten.
 
-        It comes into the picture when the strips around it have been drawn, too.
+        It waits for `finish_one` until the strips around it have been drawn, too.
         """
         if self._areas is None:
             codes = drawn.mul_(2**self._bits - 1)  # truncated, as in the authors' evaluation
             self._place(strip, unpack_codes(codes.to(_TYPES[self._bits])))
             return
-        light = drawn.square_()
-        self._areas.draw(strip.first, strip.last, light)
+        self._areas.draw(strip.first, strip.last, drawn.square_())
         with self._lock:
-            self._waiting.append((strip, light))
-            known = [self._areas.known(one.first, one.last) for one, _ in self._waiting]
-            ready = list(itertools.compress(self._waiting, known))
-            self._waiting = list(itertools.compress(self._waiting, (not one for one in known)))
-        for strip, light in ready:
-            added = self._areas.correction(strip.first, strip.last, light.shape[2])
-            to_srgb = self._frame.camera_to_srgb
-            self._place(strip, render_packed(light, to_srgb, added=added, bits=self._bits))
+            self._waiting.append((strip, drawn))
+
+    def finish_one(self) -> bool:
+        """Bring one of the waiting strips into the picture; False when none is ready."""
+        with self._lock:
+            waiting = enumerate(self._waiting)
+            ready = [i for i, (one, _) in waiting if self._areas.known(one.first, one.last)]
+            if not ready:
+                return False
+            strip, light = self._waiting.pop(ready[0])
+        added = self._areas.correction(strip.first, strip.last, light.shape[2])
+        to_srgb = self._frame.camera_to_srgb
+        self._place(strip, render_packed(light, to_srgb, added=added, bits=self._bits))
+        return True
 
     def _place(self, strip: Strip, codes: np.ndarray) -> None:
         frame = self._frame

@@ -31,7 +31,7 @@ from llpack.packing import PACK, STRIDE, pad_to_stride
 from llpack.precision import fastest_inference, inference_in
 from llpack.raw import RawFrame
 from llpack.rendering import Demosaic, place_strip, render_strip
-from llpack.strips import LatestRows, Strip, cut, with_halo
+from llpack.strips import LatestRows, cut, with_halo
 from llpack.weights import Weights, load_weights
 
 # Positions of the 1/16 grid in one strip, its halo included. All threads share a strip of `look`, which
@@ -185,6 +185,7 @@ class Restorer:
             self._draw(light, canvas, (drawn, ready), seen, stages)
             seen.forget(ready - WIDEN_HALO - DRAW_HALO)
             drawn = ready
+        self._in_threads(lambda _, own: self._finish(canvas, own), range(self.threads), stages)
         return canvas.picture
 
     def _taken(self, light, canvas, rows, stages) -> torch.Tensor:
@@ -209,15 +210,21 @@ class Restorer:
     def _each(self, light, rows, halo, stages, work, *arguments) -> None:
         """work(strip, stages, light, *arguments) for all strips of some rows, one thread for each."""
 
-        def alone(strip: Strip) -> Stages:
+        strips = cut(rows, light.grid, OWN_POSITIONS, halo, self.threads)
+        self._in_threads(lambda strip, own: work(strip, own, light, *arguments), strips, stages)
+
+    def _in_threads(self, work, items, stages) -> None:
+        """work(item, stages) for all items, one thread for each."""
+
+        def alone(item) -> Stages:
             torch.set_num_threads(1)  # for this thread
             own = Stages()
             with torch.inference_mode():
-                work(strip, own, light, *arguments)
+                work(item, own)
             return own
 
         started = time.perf_counter()
-        parts = list(self._pool.map(alone, cut(rows, light.grid, OWN_POSITIONS, halo)))
+        parts = list(self._pool.map(alone, items))
         stages.add_concurrent(time.perf_counter() - started, parts)
 
     def _take_strip(self, strip, stages, light, canvas, low, top) -> None:
@@ -243,6 +250,12 @@ class Restorer:
             drawn = drawn[strip.own.start * blocks : strip.own.stop * blocks].clamp_(0, 1)
         with stages("render"):
             canvas.paint(strip, drawn)
+            canvas.finish_one()  # most often an earlier one
+
+    def _finish(self, canvas, stages) -> None:
+        with stages("render"):
+            while canvas.finish_one():
+                pass
 
 
 class _Light:
