@@ -91,6 +91,8 @@ def test_a_run_that_is_stopped_says_so(tmp_path, weights, number):
         (tmp_path / f"{index:03}.dng").symlink_to(write_dark(tmp_path / "dark.raw"))
     output = tmp_path / "out"
     command = [sys.executable, "-m", "llpack", "restore", str(tmp_path), "-o", str(output)]
+    # Background jobs of a shell ignore Ctrl-C, and these tests may be one; children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     running = subprocess.Popen(
         [*command, "--weights", weights, "--amplification", "20"], cwd=REPOSITORY, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
