@@ -3,7 +3,8 @@
 In the dark the network leaves out what it cannot tell from noise, and draws the colours that its
 training photos had; shadows above all turn out too grey. But noise averages out: over some hundred
 pixels the mosaic itself knows brightness and colour. So the picture's averages over areas of about
-that size are brought to the mosaic's, as far as these can be trusted; detail stays the network's.
+that size are brought to the mosaic's, as far as these can be trusted, by a factor for each colour that
+changes slowly across the picture; detail stays the network's, and black stays black.
 
 Everything is in linear, white-balanced camera RGB, on the 1/16 grid: (rows, columns, 3) are averages
 of the red, green and blue sites of 16x16 blocks.
@@ -19,10 +20,10 @@ from llpack.banding import pixel_noise
 from llpack.packing import CFA_PERIOD, STRIDE
 from llpack.raw import RawFrame
 
-# Blocks on either side over which what is missing is averaged, with falling weights: a standard
-# deviation of two blocks, 32 pixels. 2 or 6 blocks instead of 4 change no score by more than 0.1.
+# Blocks on either side over which light is averaged, with falling weights: a standard deviation of two
+# blocks, 32 pixels. 2 or 6 blocks instead of 4 change no score by more than 0.1.
 SMOOTHING = 4
-REACH = SMOOTHING + 1  # rows of the grid on either side that a correction depends on
+REACH = SMOOTHING + 1  # rows of the grid on either side that a row's factors depend on
 _WEIGHTS = 1.0 + SMOOTHING - torch.arange(-SMOOTHING, SMOOTHING + 1).abs()
 _WEIGHTS /= _WEIGHTS.sum()
 
@@ -31,6 +32,8 @@ _WEIGHTS /= _WEIGHTS.sum()
 # three of which are not scored either.
 _NOISE_SHARE = 2.0
 _BLACK_DOUBT = 0.4 / (16383 - 512)  # of the full scale
+_DARKEST = 0.002  # light below which the network's colour is not multiplied much
+_FACTORS = 0.4, 4.0  # never beyond these
 
 
 def doubt(frame: RawFrame, amplification: float) -> torch.Tensor:
@@ -45,45 +48,52 @@ def doubt(frame: RawFrame, amplification: float) -> torch.Tensor:
 
 
 class AreaLight:
-    """What the picture of one frame lacks, as its strips are measured and drawn, by any threads."""
+    """Light of one frame by areas, as its strips are measured and drawn, by any threads."""
 
     def __init__(self, rows: int, columns: int, doubt: torch.Tensor):
-        self._missing = torch.zeros(rows, columns, 3)
-        self._drawn = torch.zeros(rows, dtype=torch.bool)
+        self._measured, self._drawn = torch.zeros(2, rows, columns, 3)
+        self._is_drawn = torch.zeros(rows, dtype=torch.bool)
         self._doubt = doubt
         self._lock = threading.Lock()
 
     def measure(self, first: int, last: int, mosaic: torch.Tensor) -> None:
-        """Note the light of some rows' mosaic, (1, 1, h, W), before they are drawn."""
+        """Note the light of some rows' mosaic, (1, 1, h, W)."""
         # The picture ends at 1, so nothing above is missing.
-        self._missing[first:last] = _mosaic_averages(mosaic).clamp_(max=1)
+        self._measured[first:last] = _mosaic_averages(mosaic).clamp_(max=1)
 
     def draw(self, first: int, last: int, light: torch.Tensor) -> None:
-        """Note what the network made of them: (h/p, W/p, p, p, 3), within 0..1."""
+        """Note what the network made of some rows: (h/p, W/p, p, p, 3), within 0..1."""
         averages = _picture_averages(light)
         with self._lock:
-            self._missing[first:last] -= averages
-            self._drawn[first:last] = True
+            self._drawn[first:last] = averages
+            self._is_drawn[first:last] = True
 
     def known(self, first: int, last: int) -> bool:
-        """Whether everything has been drawn that the correction of these rows depends on."""
+        """Whether everything has been measured and drawn that the factors of these rows depend on."""
         with self._lock:
-            return bool(self._drawn[max(0, first - REACH) : last + REACH].all())
+            return bool(self._is_drawn[max(0, first - REACH) : last + REACH].all())
 
-    def correction(self, first: int, last: int, factor: int) -> torch.Tensor:
-        """(h/p, W/p, 3): the light to add to each block of p x p pixels; p is `factor`."""
-        rows, columns = self._missing.shape[:2]
+    def factors(self, first: int, last: int, side: int) -> torch.Tensor:
+        """(h/p, W/p, 3): what to multiply the light of each block of p x p pixels with; p is `side`."""
+        drawn = self._smooth(self._drawn, first, last)
+        missing = self._smooth(self._measured, first, last) - drawn
+        # Wiener's rule: what is small beside the doubt is left out.
+        power = missing**2
+        trusted = missing * power / (power + self._doubt.view(3, 1, 1) ** 2 + 1e-12)
+        factors = ((drawn + trusted + _DARKEST) / (drawn + _DARKEST)).clamp_(*_FACTORS)
+        blocks = STRIDE // side
+        fine = F.interpolate(factors[None], scale_factor=blocks, mode="bilinear")[0]
+        return fine[:, blocks:-blocks, blocks:-blocks].permute(1, 2, 0)
+
+    def _smooth(self, light: torch.Tensor, first: int, last: int) -> torch.Tensor:
+        """(3, rows + 2, columns + 2): averages around each block, with one more on every side."""
+        rows, columns = light.shape[:2]
         # Beyond the frame its outermost blocks go on.
         near_rows = torch.arange(first - REACH, last + REACH).clamp_(0, rows - 1)
         near_columns = torch.arange(-REACH, columns + REACH).clamp_(0, columns - 1)
-        missing = self._missing[near_rows][:, near_columns].permute(2, 0, 1)[:, None]
-        smooth = F.conv2d(F.conv2d(missing, _WEIGHTS.view(1, 1, -1, 1)), _WEIGHTS.view(1, 1, 1, -1))
-        # Wiener's rule: what is small beside the doubt is left out.
-        power, doubt = smooth**2, self._doubt.view(3, 1, 1, 1)
-        trusted = smooth * power / (power + doubt**2 + 1e-12)
-        blocks = STRIDE // factor
-        fine = F.interpolate(trusted, scale_factor=blocks, mode="bilinear")[:, 0]
-        return fine[:, blocks:-blocks, blocks:-blocks].permute(1, 2, 0)
+        near = light[near_rows][:, near_columns].permute(2, 0, 1)[:, None]
+        down = F.conv2d(near, _WEIGHTS.view(1, 1, -1, 1))
+        return F.conv2d(down, _WEIGHTS.view(1, 1, 1, -1))[:, 0]
 
 
 def _mosaic_averages(mosaic: torch.Tensor) -> torch.Tensor:

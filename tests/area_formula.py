@@ -13,19 +13,23 @@ def with_measured_light(
     def means(values: np.ndarray) -> np.ndarray:
         return values.reshape(rows, 8, columns, 8).mean((1, 3))
 
+    def smooth(values: np.ndarray) -> np.ndarray:
+        values = np.pad(values, 5, mode="edge")
+        for axis in (0, 1):
+            values = convolve1d(values, np.r_[1:6, 4:0:-1] / 25, axis=axis)
+        return values[4:-4, 4:-4]  # with one block more on every side
+
     sites = [[(0, 0)], [(0, 1), (1, 0)], [(1, 1)]]
     result = picture.copy()
     for colour, places in enumerate(sites):
         at = [(slice(row, None, 2), slice(column, None, 2)) for row, column in places]
-        measured = np.mean([means(mosaic[place]) for place in at], 0)
-        missing = np.minimum(measured, 1) - np.mean([means(picture[..., colour][p]) for p in at], 0)
-        missing = np.pad(missing, 5, mode="edge")
-        for axis in (0, 1):
-            missing = convolve1d(missing, np.r_[1:6, 4:0:-1] / 25, axis=axis)
-        smooth = missing[4:-4, 4:-4]  # with one block more on every side
-        trusted = smooth**3 / (smooth**2 + doubt[colour] ** 2)
+        measured = smooth(np.minimum(np.mean([means(mosaic[place]) for place in at], 0), 1))
+        drawn = smooth(np.mean([means(picture[..., colour][place]) for place in at], 0))
+        missing = measured - drawn
+        trusted = missing**3 / (missing**2 + doubt[colour] ** 2)
+        factors = np.clip((drawn + trusted + 0.002) / (drawn + 0.002), 0.4, 4)
         side = factor / 16
         places = np.mgrid[: 16 * rows // factor, : 16 * columns // factor] * side + (side - 1) / 2
-        fine = map_coordinates(trusted, places + 1, order=1)
-        result[..., colour] += fine.repeat(factor, 0).repeat(factor, 1)
+        fine = map_coordinates(factors, places + 1, order=1)
+        result[..., colour] *= fine.repeat(factor, 0).repeat(factor, 1)
     return result

@@ -33,8 +33,8 @@ def corrected(picture, mosaic, doubt, factor) -> np.ndarray:
     areas = AreaLight(rows, columns, torch.as_tensor(doubt).float())
     areas.measure(0, rows, torch.from_numpy(mosaic).float()[None, None])
     areas.draw(0, rows, packed(picture, factor))
-    added = areas.correction(0, rows, factor).numpy()
-    return picture + added.repeat(factor, 0).repeat(factor, 1)
+    factors = areas.factors(0, rows, factor).numpy()
+    return picture * factors.repeat(factor, 0).repeat(factor, 1)
 
 
 def random_scene(rows: int, columns: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -60,7 +60,7 @@ def test_the_rule_is_the_formula(size, factor):
 def test_a_cast_of_the_whole_picture_goes_and_detail_stays(factor):
     rng = np.random.default_rng(1)
     truth = 0.3 + 0.1 * rng.random((160, 192, 3))
-    drawn = truth + [-0.05, 0.02, 0.0]
+    drawn = truth * [0.8, 1.1, 1.0]
     result = corrected(drawn, mosaic_of(truth), np.full(3, 1e-3), factor)
     np.testing.assert_allclose(result, truth, atol=1e-3)
 
@@ -68,8 +68,24 @@ def test_a_cast_of_the_whole_picture_goes_and_detail_stays(factor):
 def test_what_is_small_beside_the_doubt_is_left():
     truth = np.full((160, 160, 3), 0.3)
     for share, kept in ((0.1, 0.01), (1, 0.5), (10, 0.99)):
-        result = corrected(truth - share * 0.01, mosaic_of(truth), np.full(3, 0.01), 4)
-        np.testing.assert_allclose(result - truth, (kept - 1) * share * 0.01, atol=1e-4)
+        missing = share * 0.01
+        result = corrected(truth - missing, mosaic_of(truth), np.full(3, 0.01), 4)
+        np.testing.assert_allclose(result - (truth - missing), kept * missing, rtol=0.02)
+
+
+def test_black_stays_black_beside_what_is_brightened():
+    truth = np.full((160, 160, 3), 0.3)
+    truth[:, 80:] = 0
+    result = corrected(truth * [0.7, 1, 1], mosaic_of(truth), np.full(3, 1e-3), 4)
+    assert (result[:, 80:] == 0).all()
+    np.testing.assert_allclose(result[:, :16], truth[:, :16], atol=2e-3)
+
+
+def test_no_factor_is_extreme():
+    dark, light = np.full((160, 160, 3), 0.01), np.full((160, 160, 3), 0.9)
+    for drawn, truth, factor in ((dark, light, 4.0), (light, dark, 0.4)):
+        result = corrected(drawn, mosaic_of(truth), np.full(3, 1e-3), 8)
+        np.testing.assert_allclose(result, factor * drawn, rtol=1e-3)
 
 
 def test_light_above_white_is_not_missing():
@@ -93,10 +109,10 @@ def test_strips_are_the_whole_frame(factor):
     areas = AreaLight(30, 7, torch.full((3,), 0.1))
     areas.measure(0, 30, torch.from_numpy(mosaic).float()[None, None])
     areas.draw(0, 30, packed(picture, factor))
-    whole = areas.correction(0, 30, factor)
+    whole = areas.factors(0, 30, factor)
     blocks = 16 // factor
     for first, last in ((0, 4), (4, 11), (11, 30)):
-        strip = areas.correction(first, last, factor)
+        strip = areas.factors(first, last, factor)
         torch.testing.assert_close(strip, whole[first * blocks : last * blocks])
     assert REACH > SMOOTHING  # one more, for the way between two blocks
 
