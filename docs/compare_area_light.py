@@ -24,13 +24,14 @@ from llpack.metrics import eight_bits, score  # noqa: E402
 from llpack.scenes import photo_scenes, scored_photos  # noqa: E402
 
 RATIOS = (100, 250)
-FACTORS = AreaLight.factors
+CORRECTION = AreaLight.correction
 MEASURES = ("psnr", "ssim", "ciede2000")
 
 
-def ones(self: AreaLight, first: int, last: int, side: int) -> torch.Tensor:
-    """In the place of `AreaLight.factors`."""
-    return torch.ones_like(FACTORS(self, first, last, side))
+def nothing(self: AreaLight, first: int, last: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """In the place of `AreaLight.correction`."""
+    factors, added = CORRECTION(self, first, last, side)
+    return torch.ones_like(factors), torch.zeros_like(added)
 
 
 def main() -> None:
@@ -43,8 +44,8 @@ def main() -> None:
     scores: dict[tuple, list] = {}
     for path in scored_photos(options.photos):
         for scene in photo_scenes(path, ratios=RATIOS):
-            for name, factors in (("without", ones), ("with", FACTORS)):
-                with mock.patch.object(AreaLight, "factors", factors):
+            for name, correction in (("without", nothing), ("with", CORRECTION)):
+                with mock.patch.object(AreaLight, "correction", correction):
                     restored = restorer.restore(scene.frame, scene.ratio, bits=16)
                 found = score(eight_bits(restored.picture), scene.truth)
                 scores.setdefault((scene.camera, scene.ratio, name), []).append(found)

@@ -3,8 +3,10 @@
 In the dark the network leaves out what it cannot tell from noise, and draws the colours that its
 training photos had; shadows above all turn out too grey. But noise averages out: over some hundred
 pixels the mosaic itself knows brightness and colour. So the picture's averages over areas of about
-that size are brought to the mosaic's, as far as these can be trusted, by a factor for each colour that
-changes slowly across the picture; detail stays the network's, and black stays black.
+that size are brought to the mosaic's, as far as these can be trusted; detail stays the network's.
+
+Half of what an area lacks is added to all of its pixels, half comes by a factor. The factor alone gives
+a grey shadow no hue that it has nothing of, the sum alone tints the black beside a coloured thing.
 
 Everything is in linear, white-balanced camera RGB, on the 1/16 grid: (rows, columns, 3) are averages
 of the red, green and blue sites of 16x16 blocks.
@@ -23,7 +25,7 @@ from llpack.raw import RawFrame
 # Blocks on either side over which light is averaged, with falling weights: a standard deviation of two
 # blocks, 32 pixels. 2 or 6 blocks instead of 4 change no score by more than 0.1.
 SMOOTHING = 4
-REACH = SMOOTHING + 1  # rows of the grid on either side that a row's factors depend on
+REACH = SMOOTHING + 1  # rows of the grid on either side that a row's correction depends on
 _WEIGHTS = 1.0 + SMOOTHING - torch.arange(-SMOOTHING, SMOOTHING + 1).abs()
 _WEIGHTS /= _WEIGHTS.sum()
 
@@ -69,21 +71,23 @@ class AreaLight:
             self._is_drawn[first:last] = True
 
     def known(self, first: int, last: int) -> bool:
-        """Whether everything has been measured and drawn that the factors of these rows depend on."""
+        """Whether everything has been drawn that the correction of these rows depends on."""
         with self._lock:
             return bool(self._is_drawn[max(0, first - REACH) : last + REACH].all())
 
-    def factors(self, first: int, last: int, side: int) -> torch.Tensor:
-        """(h/p, W/p, 3): what to multiply the light of each block of p x p pixels with; p is `side`."""
+    def correction(self, first: int, last: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Factor of the light of each block of p x p pixels, and light to add to it after that: two of
+        (h/p, W/p, 3); p is `side`."""
         drawn = self._smooth(self._drawn, first, last)
         missing = self._smooth(self._measured, first, last) - drawn
         # Wiener's rule: what is small beside the doubt is left out.
         power = missing**2
-        trusted = missing * power / (power + self._doubt.view(3, 1, 1) ** 2 + 1e-12)
-        factors = ((drawn + trusted + _DARKEST) / (drawn + _DARKEST)).clamp_(*_FACTORS)
+        half = 0.5 * missing * power / (power + self._doubt.view(3, 1, 1) ** 2 + 1e-12)
+        factors = ((drawn + half + _DARKEST) / (drawn + _DARKEST)).clamp_(*_FACTORS)
         blocks = STRIDE // side
-        fine = F.interpolate(factors[None], scale_factor=blocks, mode="bilinear")[0]
-        return fine[:, blocks:-blocks, blocks:-blocks].permute(1, 2, 0)
+        both = torch.cat([factors, half])[None]
+        fine = F.interpolate(both, scale_factor=blocks, mode="bilinear")[0]
+        return fine[:, blocks:-blocks, blocks:-blocks].permute(1, 2, 0).split(3, dim=2)
 
     def _smooth(self, light: torch.Tensor, first: int, last: int) -> torch.Tensor:
         """(3, rows + 2, columns + 2): averages around each block, with one more on every side."""

@@ -66,9 +66,9 @@ class Canvas:
             if not ready:
                 return False
             strip, light = self._waiting.pop(ready[0])
-        factors = self._areas.factors(strip.first, strip.last, light.shape[2])
+        correction = self._areas.correction(strip.first, strip.last, light.shape[2])
         to_srgb = self._frame.camera_to_srgb
-        self._place(strip, render_packed(light, to_srgb, factors=factors, bits=self._bits))
+        self._place(strip, render_packed(light, to_srgb, correction=correction, bits=self._bits))
         return True
 
     def _place(self, strip: Strip, codes: np.ndarray) -> None:

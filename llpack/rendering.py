@@ -105,7 +105,7 @@ def render_packed(
     light: torch.Tensor,
     camera_to_srgb: np.ndarray,
     *,
-    factors: torch.Tensor | None = None,
+    correction: tuple[torch.Tensor, torch.Tensor] | None = None,
     bits: int = 8,
 ) -> np.ndarray:
     """Picture (h, w, 3) of linear white-balanced camera RGB that is still packed.
@@ -116,21 +116,25 @@ def render_packed(
     Parameters
     ----------
     light : float32, within 0..1, shape = (h/p, w/p, p, p, 3), contiguous
-    factors : of the light of each block of p x p pixels, shape = (h/p, w/p, 3)
+    correction : factor of the light of each block of p x p pixels, and light to add then, each of
+        shape (h/p, w/p, 3)
     """
     matrix = torch.as_tensor(camera_to_srgb, dtype=torch.float32).T
     codes = torch.empty(light.shape, dtype=torch.uint8 if bits == 8 else torch.uint16)
     factor = light.shape[2]
     # Products with matrices as small as 3x3 are slow: whole rows of a block have theirs in one, and
-    # the same factors for all pixels of a block are a product, too.
+    # the same values for all pixels of a block are a product, too.
     row_matrix = torch.block_diag(*[matrix] * factor)
     every_pixel = torch.eye(3).repeat(1, factor**2)
     blocks, code_blocks = light.flatten(0, 1).flatten(1), codes.flatten(0, 1).flatten(1)
+    if correction is not None:
+        factors, added = (values.flatten(0, 1) for values in correction)
     for first in range(0, len(blocks), _BLOCK_PIXELS // factor**2):
         some = slice(first, first + _BLOCK_PIXELS // factor**2)
         block = blocks[some]
-        if factors is not None:
-            block = (factors.flatten(0, 1)[some] @ every_pixel).mul_(block).clamp_(0, 1)
+        if correction is not None:
+            block = (factors[some] @ every_pixel).mul_(block)
+            block.addmm_(added[some], every_pixel).clamp_(0, 1)
         srgb = block.view(-1, 3 * factor) @ row_matrix
         code_blocks[some] = _display_codes(srgb, 2**bits - 1).view(block.shape)
     return unpack_codes(codes)

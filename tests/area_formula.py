@@ -26,10 +26,13 @@ def with_measured_light(
         measured = smooth(np.minimum(np.mean([means(mosaic[place]) for place in at], 0), 1))
         drawn = smooth(np.mean([means(picture[..., colour][place]) for place in at], 0))
         missing = measured - drawn
-        trusted = missing**3 / (missing**2 + doubt[colour] ** 2)
-        factors = np.clip((drawn + trusted + 0.002) / (drawn + 0.002), 0.4, 4)
+        half = missing**3 / (missing**2 + doubt[colour] ** 2) / 2
+        factors = np.clip((drawn + half + 0.002) / (drawn + 0.002), 0.4, 4)
         side = factor / 16
         places = np.mgrid[: 16 * rows // factor, : 16 * columns // factor] * side + (side - 1) / 2
-        fine = map_coordinates(factors, places + 1, order=1)
-        result[..., colour] *= fine.repeat(factor, 0).repeat(factor, 1)
+        factors, half = (
+            map_coordinates(grid, places + 1, order=1).repeat(factor, 0).repeat(factor, 1)
+            for grid in (factors, half)
+        )
+        result[..., colour] = result[..., colour] * factors + half
     return result

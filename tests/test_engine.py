@@ -167,7 +167,7 @@ def test_strips_are_the_whole_frame(network, size, monkeypatch):
     in_strips = restorer.restore(frame, 50, bits=16).picture.astype(int)
     assert len(looks) == 3
     off = np.abs(in_strips - whole)
-    assert off.max() <= 12
+    assert off.max() <= 16  # of 65535: float32's rounding, through the steep end of the curve
     assert off.mean() < 0.5
 
 
