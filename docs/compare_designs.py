@@ -5,7 +5,7 @@ python docs/compare_designs.py PHOTOS -o designs.json
 Each design is trained by the package's own `Trainer` for the same few steps, with the same batches
 and the same loss, then scored on held-out photos made dark (A7S II at ISO 3200, true ratio). The
 result of a design is written as soon as it is known; the same command goes on where it stopped, to
-the step. Scored is the network alone, without the engine's softening of block borders.
+the step. Scored is the network alone, without what the engine does to its picture afterwards.
 """
 
 import argparse
@@ -138,7 +138,13 @@ def main() -> None:
     held_out = scored_photos(options.photos)
     photos = held_out[:: -(-len(held_out) // options.held_out)]
     recipe = Recipe(
-        str(options.photos), options.steps, options.batch, late_part=0.0, warm_up=50, similarity=0.3
+        str(options.photos),
+        options.steps,
+        options.batch,
+        late_part=0.0,
+        warm_up=50,
+        similarity=0.3,
+        colour=0.5,
     )
     results = json.loads(options.output.read_text()) if options.output.exists() else {}
     for name in DESIGNS:

@@ -5,6 +5,9 @@ and columns at a time, cannot tell from the scene. Over the whole width of a fra
 the pixels' own noise averages out, and a scene seldom has the same step in all columns.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from llpack.raw import RawFrame
@@ -19,21 +22,20 @@ _ROWS = 64  # of a plane, looked at together: they stay in the cache
 _DAMPING = 0.02  # of slow changes from row to row, which are the scene's rather than the sensor's
 
 
-def row_offsets(frame: RawFrame) -> np.ndarray:
+def row_offsets(frame: RawFrame, each: Callable = map) -> np.ndarray:
     """(H,) float32: DN by which each row of the mosaic seems to be too high.
 
-    Zero for frames too narrow to tell.
+    Zero for frames too narrow to tell. `each` is `map` or, for several threads, an executor's.
     """
     offsets = np.zeros(frame.height, np.float32)
     if frame.width // 2 < MIN_COLUMNS:
         return offsets
     step = max(1, frame.width // 2 // _MAX_COLUMNS)
-    full_scale = frame.white_level - max(frame.black_level)
+    limit = _SHARE_OF_FULL_SCALE * (frame.white_level - max(frame.black_level))
+    planes = [frame.mosaic[site // 2 :: 2, site % 2 :: 2 * step] for site in range(4)]
+    bends = list(each(partial(_bends, limit=limit), planes))
     for parity in (0, 1):  # rows of one kind: red with green, green with blue
-        rows = frame.mosaic[parity::2]
-        colours = [rows[:, colour :: 2 * step] for colour in (0, 1)]
-        bends = np.mean([_bends(plane, _SHARE_OF_FULL_SCALE * full_scale) for plane in colours], 0)
-        offsets[parity::2] = _offsets_of_bends(bends)
+        offsets[parity::2] = _offsets_of_bends(np.mean(bends[2 * parity : 2 * parity + 2], 0))
     return offsets
 
 

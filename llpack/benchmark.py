@@ -107,6 +107,10 @@ def case_network_float32(path: Path, repeats: int) -> dict:
     return case_network(path, repeats, precision="float32")
 
 
+def case_network_bfloat16(path: Path, repeats: int) -> dict:
+    return case_network(path, repeats, precision="bfloat16")
+
+
 def case_network_paper_float32(path: Path, repeats: int) -> dict:
     return case_network(path, repeats, "paper", "float32")
 
@@ -138,13 +142,15 @@ def case_unet(path: Path, repeats: int) -> dict:
         return {"seconds": median_seconds(lambda: network(mosaic), max(1, repeats // 2))}
 
 
-def case_whole(path: Path, repeats: int, weights: str = "embedded") -> dict:
+def case_whole(
+    path: Path, repeats: int, weights: str = "embedded", precision: str | None = None
+) -> dict:
     """File on disk to JPEG on disk, ours; `held_mib` is the mosaic and the finished picture."""
     from llpack.engine import load_restorer
     from llpack.files import write_picture
     from llpack.raw import read_raw
 
-    restorer, target = load_restorer(weights), path.with_suffix(".jpg")
+    restorer, target = load_restorer(weights, precision), path.with_suffix(".jpg")
 
     def work() -> None:
         frame = read_raw(path)
@@ -158,6 +164,10 @@ def case_whole(path: Path, repeats: int, weights: str = "embedded") -> dict:
 
 def case_whole_paper(path: Path, repeats: int) -> dict:
     return case_whole(path, repeats, "paper")
+
+
+def case_whole_float32(path: Path, repeats: int) -> dict:
+    return case_whole(path, repeats, precision="float32")
 
 
 def case_plain(path: Path, repeats: int) -> dict:
@@ -263,6 +273,7 @@ def ratios(results: dict) -> dict[str, float]:
         "paper's network, times the limit in bfloat16": over_limit("network_paper", "bfloat16"),
         "network, times the limit in its own precision": over_limit("network"),
         "paper's network, times the limit in its own precision": over_limit("network_paper"),
+        "bfloat16 network, times the limit in bfloat16": over_limit("network_bfloat16"),
         "float32 network, times the limit in float32": over_limit("network_float32"),
         "paper's float32 network, times the limit in float32": over_limit("network_paper_float32"),
         "network, faster than the authors' plain one": _ratio(cases, "eager", "network"),
@@ -271,6 +282,9 @@ def ratios(results: dict) -> dict[str, float]:
         "whole path, faster than the plain pipeline": _ratio(cases, "plain", "whole"),
         "paper's whole path, faster than the plain pipeline": _ratio(cases, "plain", "whole_paper"),
         "whole path, times the network alone": _ratio(cases, "whole", "network"),
+        "float32 whole path, times the float32 network": _ratio(
+            cases, "whole_float32", "network_float32"
+        ),
         "memory of the whole path, share of the plain pipeline's": (
             (cases["whole"]["peak_mib"] - base) / (cases["plain"]["peak_mib"] - base)
         ),

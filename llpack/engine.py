@@ -6,7 +6,7 @@ rendered one after the other, and each is written straight to its place in the u
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -172,7 +172,7 @@ class Restorer:
     def _picture(self, frame, amplification, bits, stages) -> np.ndarray:
         torch.set_num_threads(self.threads)
         with stages("amplify"):
-            light = _Light(frame, amplification, self.weights.convention)
+            light = _Light(frame, amplification, self.weights.convention, self._pool.map)
             canvas = Canvas(frame, amplification, light.grid, bits, light.convention)
         low, seen, drawn = LatestRows(), LatestRows(), 0
         for strip in cut((0, light.rows), light.grid, LOOK_POSITIONS, LOOK_HALO):
@@ -261,14 +261,14 @@ class Restorer:
 class _Light:
     """The amplified mosaic of a frame, by rows of the 1/16 grid, for the weights' convention."""
 
-    def __init__(self, frame: RawFrame, amplification: float, convention: str):
+    def __init__(self, frame: RawFrame, amplification: float, convention: str, each: Callable):
         self.frame, self._amplification = frame, amplification
         self.convention = convention
         self.rows, self.columns = -(-frame.height // STRIDE), -(-frame.width // STRIDE)
         if convention == "srgb":  # the authors' input, see `amplify`
             self._options = {"balanced": False, "value_range": (0.0, math.inf)}
         else:
-            self._options = {"row_offsets": row_offsets(frame)}
+            self._options = {"row_offsets": row_offsets(frame, each)}
 
     @property
     def grid(self) -> tuple[int, int]:

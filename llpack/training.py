@@ -40,7 +40,7 @@ class Recipe:
     """photos, pairs: folders of clean photos and of See-in-the-Dark; either may be left empty."""
 
     photos: str
-    steps: int = 17000
+    steps: int = 24000
     batch: int = 8
     patch: int = 256  # mosaic pixels a side
     late_patch: int = 384  # in the last `late_part` of the steps, as many pixels a batch as before
@@ -48,8 +48,8 @@ class Recipe:
     learning_rate: float = 1e-3
     last_learning_rate: float = 1e-6
     warm_up: int = 300
-    similarity: float = 0.3  # weight of 1 - SSIM beside L1
-    colour: float = 0.5  # weight of the colour difference beside L1
+    similarity: float = 0.4  # weight of 1 - SSIM beside L1
+    colour: float = 2.0  # weight of the colour difference beside L1
     borders: float = 1.0  # weight of the steps between blocks of pixels
     paper: float = 0.5  # weight of the paper's own picture beside the detailed one
     ema: float = 0.999

@@ -55,6 +55,7 @@ def test_patches_are_as_the_engine_amplifies():
 )
 def test_one_colour_lights_only_its_sites(colour, sites, noiseless, monkeypatch):
     monkeypatch.setattr(patches, "random_colour", lambda rng: np.eye(3, dtype=np.float32))
+    monkeypatch.setattr(patches, "random_tint", lambda rng: np.eye(3, dtype=np.float32))
     mosaic = dark_patch(flat_photo(*colour), np.random.default_rng(0)).mosaic[0]
     for row, column in np.ndindex(2, 2):
         lit = mosaic[row::2, column::2]
@@ -94,6 +95,19 @@ def test_cameras_between_cameras_keep_white():
         np.testing.assert_allclose(random_colour(rng).sum(1), 1, atol=1e-5)
         red, green, blue = random_white_balance(rng)
         assert min(red, blue) > green == 1
+
+
+def test_tints_keep_grey_and_its_brightness_and_change_the_rest():
+    rng = np.random.default_rng(9)
+    hues = []
+    for _ in range(200):
+        tint = patches.random_tint(rng)
+        np.testing.assert_allclose(tint.sum(0), 1, atol=1e-6)  # the sum of the three colours stays
+        np.testing.assert_allclose(tint.sum(1), 1, atol=1e-6)  # grey stays grey
+        red = tint @ [1, 0, 0] - 1 / 3
+        assert 0.49 < np.linalg.norm(red) / (2 / 3) ** 0.5 < 1.61  # saturation
+        hues.append(np.arctan2(3**0.5 * (red[1] - red[2]), 2 * red[0] - red[1] - red[2]))
+    assert np.abs(hues).max() > 2.5 and np.median(np.abs(hues)) < 0.6  # any hue; most near their own
 
 
 def test_batches_are_decided_by_seed_and_step():
