@@ -38,7 +38,7 @@ from llpack.weights import Weights, load_weights
 # repeats many rows on either side and is as tall as memory allows (a whole frame of 12 MP), and one of
 # `widen`, which repeats fewer and has four times the positions. `take` and `draw` repeat hardly any,
 # and each thread has a strip of its own.
-LOOK_POSITIONS = 60_000
+LOOK_POSITIONS = 48_000
 WIDEN_POSITIONS = 20_000
 OWN_POSITIONS = 4_000
 PLAIN_ROWS = 512  # of the mosaic, in one strip of the plain picture; even
@@ -176,7 +176,7 @@ class Restorer:
             canvas = Canvas(frame, amplification, light.grid, bits, light.convention)
         low, seen, drawn = LatestRows(), LatestRows(), 0
         for strip in cut((0, light.rows), light.grid, LOOK_POSITIONS, LOOK_HALO):
-            low.append(self._taken(light, canvas, (low.last, strip.bottom), stages))
+            self._take(light, canvas, low, strip.bottom, stages)
             with stages("network"):
                 seen.append(self._inference.look(low[strip.top : strip.bottom])[:, :, strip.own])
             low.forget(strip.last - LOOK_HALO)
@@ -188,14 +188,11 @@ class Restorer:
         self._in_threads(lambda _, own: self._finish(canvas, own), range(self.threads), stages)
         return canvas.picture
 
-    def _taken(self, light, canvas, rows, stages) -> torch.Tensor:
-        """What `take` makes of some rows."""
-        first, last = rows
-        shape = 1, PACK**2, last - first, light.columns
-        layout = torch.channels_last
-        low = torch.empty(shape, dtype=self._inference.precision, memory_format=layout)
-        self._each(light, rows, TAKE_HALO, stages, self._take_strip, canvas, low, first)
-        return low
+    def _take(self, light, canvas, low, last, stages) -> None:
+        """What `take` makes of the rows up to `last`, after the others in `low`."""
+        first, shape = low.last, (PACK**2, last - low.last, light.columns)
+        taken = low.room(shape, self._inference.precision)
+        self._each(light, (first, last), TAKE_HALO, stages, self._take_strip, canvas, taken, first)
 
     def _draw(self, light, canvas, rows, seen, stages) -> None:
         """Some rows of the picture, of what `look` has seen of them and of the rows around."""

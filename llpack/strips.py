@@ -58,7 +58,18 @@ class LatestRows:
         return self._first + (0 if self._kept is None else self._kept.shape[2])
 
     def append(self, rows: torch.Tensor) -> None:
-        self._kept = rows if self._kept is None else torch.cat([self._kept, rows], 2)
+        self.room(rows.shape[1:], rows.dtype).copy_(rows)
+
+    def room(self, shape: tuple[int, int, int], dtype: torch.dtype) -> torch.Tensor:
+        """(1, C, rows, columns) of new rows, (C, rows, columns) in size, to be filled in."""
+        channels, rows, columns = shape
+        old = 0 if self._kept is None else self._kept.shape[2]
+        size = 1, channels, old + rows, columns
+        longer = torch.empty(size, dtype=dtype, memory_format=torch.channels_last)
+        if old:
+            longer[:, :, :old] = self._kept
+        self._kept = longer
+        return longer[:, :, old:]
 
     def forget(self, before: int) -> None:
         """Free all rows before row number `before`."""
