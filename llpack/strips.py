@@ -26,7 +26,7 @@ def cut(
     """Even strips of some rows, of about `positions` positions each, their halo included.
 
     grid : rows and columns of the frame's 1/16 grid
-    threads : that share the strips; where there are several, each gets as many as the others
+    threads : that share the strips, as many for each
     """
     first, last = rows
     height, columns = grid
@@ -34,8 +34,8 @@ def cut(
     if last - first <= positions // columns:
         tallest = last - first  # a whole frame has no halo
     count = -(-(last - first) // tallest)
-    if count > 1:
-        count = min(-(-count // threads) * threads, last - first)
+    if last - first >= 4 * threads:
+        count = -(-count // threads) * threads
     edges = [first + (last - first) * i // count for i in range(count + 1)]
     return [
         Strip(a, b, *with_halo(a, b, height, halo)) for a, b in zip(edges[:-1], edges[1:], strict=True)
