@@ -1,9 +1,9 @@
 """Light and colour of large areas: as the sensor measured them.
 
 In the dark the network leaves out what it cannot tell from noise, and draws the colours that its
-training photos had; shadows above all turn out too grey. But noise averages out: over some hundred
-pixels the mosaic itself knows brightness and colour. So the picture's averages over areas of about
-that size are brought to the mosaic's, as far as these can be trusted; detail stays the network's.
+training photos had; shadows above all turn out too grey. But noise averages out: over an area a
+hundred pixels wide the mosaic itself knows brightness and colour. So the picture's averages over such
+areas are brought to the mosaic's, as far as these can be trusted; detail stays the network's.
 
 Half of what an area lacks is added to all of its pixels, half comes by a factor. The factor alone gives
 a grey shadow no hue that it has nothing of, the sum alone tints the black beside a coloured thing.
@@ -21,19 +21,20 @@ from torch.nn import functional as F
 from llpack.banding import pixel_noise
 from llpack.packing import CFA_PERIOD, STRIDE
 from llpack.raw import RawFrame
+from llpack.sensor_noise import FULL_SCALE
 
 # Blocks on either side over which light is averaged, with falling weights: a standard deviation of two
-# blocks, 32 pixels. 2 or 6 blocks instead of 4 change no score by more than 0.1.
+# blocks, 32 pixels. With 2 or 6 blocks scores are hardly different.
 SMOOTHING = 4
 REACH = SMOOTHING + 1  # rows of the grid on either side that a row's correction depends on
 _WEIGHTS = 1.0 + SMOOTHING - torch.arange(-SMOOTHING, SMOOTHING + 1).abs()
 _WEIGHTS /= _WEIGHTS.sum()
 
 # A measured average is in doubt by twice its noise, and by what black levels are off as files state
-# them (ELD measured 0 to 3 of 16383 - 512). Both numbers were chosen on seven photos never trained on,
+# them (ELD measured 0 to 5 DN of 14 bits). Both numbers were chosen on seven photos never trained on,
 # three of which are not scored either.
 _NOISE_SHARE = 2.0
-_BLACK_DOUBT = 0.4 / (16383 - 512)  # of the full scale
+_BLACK_DOUBT = 0.4 / FULL_SCALE
 _DARKEST = 0.002  # light below which the network's colour is not multiplied much
 _FACTORS = 0.4, 4.0  # never beyond these
 

@@ -8,10 +8,8 @@ import torch
 from llpack.area_light import AreaLight, doubt
 from llpack.packing import STRIDE
 from llpack.raw import RawFrame
-from llpack.rendering import place_strip, render_packed, unpack_codes, upright_size
+from llpack.rendering import CODE_TYPES, place_strip, render_packed, unpack_codes, upright_size
 from llpack.strips import Strip
-
-_TYPES = {8: torch.uint8, 16: torch.uint16}  # of a picture's codes
 
 
 class Canvas:
@@ -52,7 +50,7 @@ class Canvas:
         """
         if self._areas is None:
             codes = drawn.mul_(2**self._bits - 1)  # truncated, as in the authors' evaluation
-            self._place(strip, unpack_codes(codes.to(_TYPES[self._bits])))
+            self._place(strip, unpack_codes(codes.to(CODE_TYPES[self._bits])))
             return
         self._areas.draw(strip.first, strip.last, drawn.square_())
         with self._lock:
@@ -68,7 +66,7 @@ class Canvas:
             strip, light = self._waiting.pop(ready[0])
         correction = self._areas.correction(strip.first, strip.last, light.shape[2])
         to_srgb = self._frame.camera_to_srgb
-        self._place(strip, render_packed(light, to_srgb, correction=correction, bits=self._bits))
+        self._place(strip, render_packed(light, to_srgb, correction, bits=self._bits))
         return True
 
     def _place(self, strip: Strip, codes: np.ndarray) -> None:

@@ -39,6 +39,8 @@ BT709_TOE = _toe_end(BT709_POWER, BT709_TOE_SLOPE)  # 0.018050, linear
 BT709_OFFSET = BT709_TOE_SLOPE * BT709_TOE * (1 / BT709_POWER - 1)  # 0.099258
 _TOE_CODE = BT709_TOE_SLOPE * BT709_TOE  # 0.081226, display value at the end of the toe
 
+CODE_TYPES = {8: torch.uint8, 16: torch.uint16}  # bits -> type of a picture's codes
+
 # Pixels rendered at once: their float32 RGB stays in the cache from the matrix to the rounding.
 _BLOCK_PIXELS = 1 << 17
 
@@ -91,7 +93,7 @@ def render_strip(
     # more; no blocks: the matrix alone takes five times as long on 1024 rows at once.
     height, width = camera_rgb.shape[1:]
     matrix = torch.as_tensor(camera_to_srgb, dtype=torch.float32)
-    dtype = torch.uint8 if bits == 8 else torch.uint16
+    dtype = CODE_TYPES[bits]
     picture = torch.empty(height, width, 3, dtype=dtype)
     rows = max(1, _BLOCK_PIXELS // width)
     for first in range(0, height, rows):
@@ -104,8 +106,8 @@ def render_strip(
 def render_packed(
     light: torch.Tensor,
     camera_to_srgb: np.ndarray,
+    correction: tuple[torch.Tensor, torch.Tensor],
     *,
-    correction: tuple[torch.Tensor, torch.Tensor] | None = None,
     bits: int = 8,
 ) -> np.ndarray:
     """Picture (h, w, 3) of linear white-balanced camera RGB that is still packed.
@@ -120,21 +122,18 @@ def render_packed(
         shape (h/p, w/p, 3)
     """
     matrix = torch.as_tensor(camera_to_srgb, dtype=torch.float32).T
-    codes = torch.empty(light.shape, dtype=torch.uint8 if bits == 8 else torch.uint16)
+    codes = torch.empty(light.shape, dtype=CODE_TYPES[bits])
     factor = light.shape[2]
     # Products with matrices as small as 3x3 are slow: whole rows of a block have theirs in one, and
     # the same values for all pixels of a block are a product, too.
     row_matrix = torch.block_diag(*[matrix] * factor)
     every_pixel = torch.eye(3).repeat(1, factor**2)
     blocks, code_blocks = light.flatten(0, 1).flatten(1), codes.flatten(0, 1).flatten(1)
-    if correction is not None:
-        factors, added = (values.flatten(0, 1) for values in correction)
+    factors, added = (values.flatten(0, 1) for values in correction)
     for first in range(0, len(blocks), _BLOCK_PIXELS // factor**2):
         some = slice(first, first + _BLOCK_PIXELS // factor**2)
-        block = blocks[some]
-        if correction is not None:
-            block = (factors[some] @ every_pixel).mul_(block)
-            block.addmm_(added[some], every_pixel).clamp_(0, 1)
+        block = (factors[some] @ every_pixel).mul_(blocks[some])
+        block.addmm_(added[some], every_pixel).clamp_(0, 1)
         srgb = block.view(-1, 3 * factor) @ row_matrix
         code_blocks[some] = _display_codes(srgb, 2**bits - 1).view(block.shape)
     return unpack_codes(codes)

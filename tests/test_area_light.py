@@ -28,7 +28,7 @@ def mosaic_of(picture: np.ndarray) -> np.ndarray:
 
 
 def corrected(picture, mosaic, doubt, factor) -> np.ndarray:
-    """The same by the module."""
+    """What the module makes of a whole frame."""
     rows, columns = (side // 16 for side in mosaic.shape)
     areas = AreaLight(rows, columns, torch.as_tensor(doubt).float())
     areas.measure(0, rows, torch.from_numpy(mosaic).float()[None, None])

@@ -149,7 +149,7 @@ def test_a_picture_is_network_then_rendering(restorer, network, size, bits):
 def cut_into_strips(monkeypatch):
     monkeypatch.setattr(engine, "LOOK_POSITIONS", 1)  # 36 rows of the 1/16 grid, the least
     monkeypatch.setattr(engine, "WIDEN_POSITIONS", 1)
-    monkeypatch.setattr(engine, "OWN_POSITIONS", 1)  # 8 rows
+    monkeypatch.setattr(engine, "OWN_POSITIONS", 1)  # 4 rows
 
 
 @pytest.mark.parametrize("size", [(1280, 64), (1286, 70)])
