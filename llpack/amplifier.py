@@ -97,5 +97,6 @@ def amplify(
         cells = slice(2 * parity, 2 * parity + 2)  # positions of this row in a CFA cell
         scale = torch.tensor(scales[cells]).repeat(frame.width // 2)
         offset = torch.tensor(offsets[cells]).repeat(frame.width // 2)
-        mosaic[parity::2].mul_(scale).add_(offset)
+        kind = mosaic[parity::2]
+        torch.addcmul(offset, kind, scale, out=kind)
     return mosaic.clamp_(*value_range)[None, None]

@@ -8,10 +8,11 @@ areas are brought to the mosaic's, as far as these can be trusted; detail stays 
 Half of what an area lacks is added to all of its pixels, half comes by a factor. The factor alone gives
 a grey shadow no hue that it has nothing of, the sum alone tints the black beside a coloured thing.
 
-Everything is in linear, white-balanced camera RGB, on the 1/16 grid: (rows, columns, 3) are averages
+Everything is in linear, white-balanced camera RGB, on the 1/16 grid: (3, rows, columns) are averages
 of the red, green and blue sites of 16x16 blocks.
 """
 
+import functools
 import threading
 
 import numpy as np
@@ -54,7 +55,8 @@ class AreaLight:
     """Light of one frame by areas, as its strips are measured and drawn, by any threads."""
 
     def __init__(self, rows: int, columns: int, doubt: torch.Tensor):
-        self._measured, self._drawn = torch.zeros(2, rows, columns, 3)
+        self._light = torch.zeros(6, rows, columns)  # red, green and blue as measured, and as drawn
+        self._down, self._across = _smoothing(rows), _smoothing(columns).T
         self._is_drawn = torch.zeros(rows, dtype=torch.bool)
         self._doubt = doubt
         self._lock = threading.Lock()
@@ -62,13 +64,13 @@ class AreaLight:
     def measure(self, first: int, last: int, mosaic: torch.Tensor) -> None:
         """Note the light of some rows' mosaic, (1, 1, h, W)."""
         # The picture ends at 1, so nothing above is missing.
-        self._measured[first:last] = _mosaic_averages(mosaic).clamp_(max=1)
+        self._light[:3, first:last] = _mosaic_averages(mosaic).clamp_(max=1)
 
     def draw(self, first: int, last: int, light: torch.Tensor) -> None:
         """Note what the network made of some rows: (h/p, W/p, p, p, 3), within 0..1."""
         averages = _picture_averages(light)
         with self._lock:
-            self._drawn[first:last] = averages
+            self._light[3:, first:last] = averages
             self._is_drawn[first:last] = True
 
     def known(self, first: int, last: int) -> bool:
@@ -79,8 +81,10 @@ class AreaLight:
     def correction(self, first: int, last: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Factor of the light of each block of p x p pixels, and light to add to it after that: two of
         (h/p, W/p, 3); p is `side`."""
-        drawn = self._smooth(self._drawn, first, last)
-        missing = self._smooth(self._measured, first, last) - drawn
+        near = slice(max(0, first - REACH), last + REACH)
+        across = self._light[:, near] @ self._across
+        measured, drawn = (self._down[first : last + 2, near] @ across).split(3)
+        missing = measured - drawn
         # Wiener's rule: what is small beside the doubt is left out.
         power = missing**2
         half = 0.5 * missing * power / (power + self._doubt.view(3, 1, 1) ** 2 + 1e-12)
@@ -90,18 +94,21 @@ class AreaLight:
         fine = F.interpolate(both, scale_factor=blocks, mode="bilinear")[0]
         return fine[:, blocks:-blocks, blocks:-blocks].permute(1, 2, 0).split(3, dim=2)
 
-    def _smooth(self, light: torch.Tensor, first: int, last: int) -> torch.Tensor:
-        """(3, rows + 2, columns + 2): averages around each block, with one more on every side."""
-        rows, columns = light.shape[:2]
-        # Beyond the frame its outermost blocks go on.
-        near_rows = torch.arange(first - REACH, last + REACH).clamp_(0, rows - 1)
-        near_columns = torch.arange(-REACH, columns + REACH).clamp_(0, columns - 1)
-        near = light[near_rows][:, near_columns].permute(2, 0, 1)[:, None]
-        down = F.conv2d(near, _WEIGHTS.view(1, 1, -1, 1))
-        return F.conv2d(down, _WEIGHTS.view(1, 1, 1, -1))[:, 0]
+
+def _smoothing(length: int) -> torch.Tensor:
+    """(length + 2, length): averages around each position and one more at either end, as a matrix.
+
+    Beyond the frame its outermost blocks go on.
+    """
+    matrix = torch.zeros(length + 2, length)
+    centres = torch.arange(-1, length + 1)
+    for distance, weight in enumerate(_WEIGHTS, -SMOOTHING):
+        matrix[torch.arange(length + 2), (centres + distance).clamp(0, length - 1)] += weight
+    return matrix
 
 
 def _mosaic_averages(mosaic: torch.Tensor) -> torch.Tensor:
+    """(3, rows, columns) of a mosaic (1, 1, h, W)."""
     rows, columns = mosaic.shape[2] // STRIDE, mosaic.shape[3] // STRIDE
     cells = STRIDE // CFA_PERIOD
     # Whole rows first: long contiguous additions.
@@ -109,20 +116,24 @@ def _mosaic_averages(mosaic: torch.Tensor) -> torch.Tensor:
     sums = sums.view(rows, CFA_PERIOD, columns, cells, CFA_PERIOD).sum(3)  # one for each CFA site
     red, blue = sums[:, 0, :, 0], sums[:, 1, :, 1]
     green = (sums[:, 0, :, 1] + sums[:, 1, :, 0]) / 2
-    return torch.stack([red, green, blue], 2) / cells**2
+    return torch.stack([red, green, blue]) / cells**2
 
 
 def _picture_averages(light: torch.Tensor) -> torch.Tensor:
+    """(3, rows, columns) of a picture (h/p, W/p, p, p, 3)."""
     height, width, factor = light.shape[:3]
     blocks = STRIDE // factor
-    averages = light.view(height * width, -1) @ _colour_sites(factor)
-    return averages.view(height // blocks, blocks, width // blocks, blocks, 3).mean((1, 3))
+    averages = light.view(height * width // blocks, -1) @ _colour_sites(factor)
+    return averages.view(height // blocks, blocks, -1, 3).sum(1).permute(2, 0, 1)
 
 
+@functools.cache
 def _colour_sites(factor: int) -> torch.Tensor:
-    """(p * p * 3, 3): averages a block's pixels where the mosaic has the same colour."""
-    sites = torch.zeros(factor, factor, 3, 3)
-    sites[0::2, 0::2, 0, 0] = 4
-    sites[0::2, 1::2, 1, 1] = sites[1::2, 0::2, 1, 1] = 2
-    sites[1::2, 1::2, 2, 2] = 4
-    return sites.view(-1, 3) / factor**2
+    """(STRIDE * p * 3, 3): averages the pixels of one row of blocks within a 16x16 block where the
+    mosaic has the same colour. The row's share of the block's averages, to be summed up."""
+    blocks = STRIDE // factor
+    sites = torch.zeros(blocks, factor, factor, 3, 3)
+    sites[:, 0::2, 0::2, 0, 0] = 4
+    sites[:, 0::2, 1::2, 1, 1] = sites[:, 1::2, 0::2, 1, 1] = 2
+    sites[:, 1::2, 1::2, 2, 2] = 4
+    return sites.view(-1, 3) / STRIDE**2

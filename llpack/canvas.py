@@ -44,15 +44,18 @@ class Canvas:
             self._areas.measure(strip.first, strip.last, mosaic[:, :, own])
 
     def paint(self, strip: Strip, drawn: torch.Tensor) -> None:
-        """What the network drew of a strip, (h/p, W/p, p, p, 3) within 0..1; overwritten.
+        """What the network drew of a strip, (h/p, W/p, p, p, 3); overwritten.
 
         It waits for `finish_one` until the strips around it have been drawn, too.
         """
         if self._areas is None:
-            codes = drawn.mul_(2**self._bits - 1)  # truncated, as in the authors' evaluation
-            self._place(strip, unpack_codes(codes.to(CODE_TYPES[self._bits])))
+            # Truncated, as in the authors' evaluation.
+            codes = drawn.clamp_(0, 1).mul_(2**self._bits - 1).to(CODE_TYPES[self._bits])
+            self._place(strip, unpack_codes(codes))
             return
-        self._areas.draw(strip.first, strip.last, drawn.square_())
+        for row, light in enumerate(drawn.split(STRIDE // drawn.shape[2]), strip.first):
+            # One row of the grid after the other: it stays in the cache.
+            self._areas.draw(row, row + 1, light.clamp_(0, 1).square_())
         with self._lock:
             self._waiting.append((strip, drawn))
 

@@ -244,7 +244,7 @@ class Restorer:
             drawn = drawn.float()
             if light.convention == "camera":  # the authors' weights are left as they are
                 soften_borders(drawn)
-            drawn = drawn[strip.own.start * blocks : strip.own.stop * blocks].clamp_(0, 1)
+            drawn = drawn[strip.own.start * blocks : strip.own.stop * blocks]
         with stages("render"):
             canvas.paint(strip, drawn)
             canvas.finish_one()  # most often an earlier one

@@ -7,11 +7,11 @@ import os
 import secrets
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
 from PIL import Image, ImageCms
 
 from llpack.errors import OutputError
+from llpack.jpeg import encode_jpeg, segment
 from llpack.metadata import Exif
 from llpack.tiff import (
     ASCII,
@@ -75,21 +75,14 @@ def write_picture(
             partial.unlink(missing_ok=True)
 
 
-def _jpeg(picture: np.ndarray, exif: Exif, for_screen: bool) -> list[bytes]:
+def _jpeg(picture: np.ndarray, exif: Exif, for_screen: bool) -> list[bytes | memoryview]:
     """The parts of a JPEG file: Pillow would first copy the picture to four bytes a pixel."""
-    quality, colour = (SCREEN_QUALITY, "420") if for_screen else (JPEG_QUALITY, "444")
-    encoded = imagecodecs.jpeg8_encode(
-        np.ascontiguousarray(picture), quality, outcolorspace="YCBCR", subsampling=colour
-    )
-    head = 4 + int.from_bytes(encoded[4:6])  # start of image and the JFIF segment; ours follow
+    quality, subsampling = (SCREEN_QUALITY, "420") if for_screen else (JPEG_QUALITY, "444")
+    header, *scans = encode_jpeg(picture, quality, subsampling)
+    jfif = 4 + int.from_bytes(header[4:6])  # start of image and the JFIF segment; ours follow
     profile = b"ICC_PROFILE\0" + bytes([1, 1]) + srgb_profile()  # part 1 of 1
-    segments = _segment(0xE1, _exif_block(exif)) + _segment(0xE2, profile)
-    return [encoded[:head], segments, memoryview(encoded)[head:]]
-
-
-def _segment(marker: int, content: bytes) -> bytes:
-    """A JPEG segment: marker, then the length, which counts itself."""
-    return bytes([0xFF, marker]) + (2 + len(content)).to_bytes(2) + content
+    ours = segment(0xE1, _exif_block(exif)) + segment(0xE2, profile)
+    return [header[:jfif], ours, header[jfif:], *scans]
 
 
 def _png(picture: np.ndarray, exif: Exif) -> list[bytes]:
