@@ -1,7 +1,9 @@
 """Speed and memory against the machine's own limit and against peers, all in one run.
 
 Every case runs in a process of its own, which reports medians and its peak memory, so that no case
-profits from or pays for another. Quote ratios: absolute times belong to one machine on one day.
+profits from or pays for another. All cases take turns, for several rounds: a machine's speed drifts
+within minutes, and a ratio is only fair between neighbours. Quote ratios, medians over the rounds;
+absolute times belong to one machine on one day.
 """
 
 import json
@@ -21,7 +23,9 @@ from llpack.synthetic import darken, write_dark
 SIZES = {3: (2128, 1424), 12: (4256, 2848), 24: (6016, 4016), 45: (8256, 5504), 61: (9504, 6336)}
 CAMERA, RATIO, ISO = "Sony A7S II", 100.0, 1600.0
 MAIN_SIZE = 12
-REPEATS = 5
+ROUNDS = 5
+REPEATS = 2  # of a case in one round
+ONCE = ("import", "unet")  # cases in the first round only: the one has no time, the other takes minutes
 LIMIT_SIDE = 4096  # of the matrices whose product gives the machine's limit
 
 
@@ -139,7 +143,7 @@ def case_unet(path: Path, repeats: int) -> dict:
     network, frame = SeeInTheDarkNet().eval(), read_raw(path)
     mosaic = torch.zeros(1, 1, frame.height // 32 * 32, frame.width // 32 * 32)
     with torch.no_grad():
-        return {"seconds": median_seconds(lambda: network(mosaic), max(1, repeats // 2))}
+        return {"seconds": median_seconds(lambda: network(mosaic), repeats)}
 
 
 def case_whole(
@@ -166,6 +170,10 @@ def case_whole_paper(path: Path, repeats: int) -> dict:
     return case_whole(path, repeats, "paper")
 
 
+def case_whole_bfloat16(path: Path, repeats: int) -> dict:
+    return case_whole(path, repeats, precision="bfloat16")
+
+
 def case_whole_float32(path: Path, repeats: int) -> dict:
     return case_whole(path, repeats, precision="float32")
 
@@ -186,7 +194,7 @@ CASES = {
 }
 
 
-def run_case(name: str, path: Path, threads: int, repeats: int = REPEATS) -> dict:
+def run_case(name: str, path: Path, threads: int, repeats: int) -> dict:
     """One case in a process of its own, bound to `threads` processors."""
     command = [sys.executable, "-m", "llpack.benchmark", name, str(path), str(threads), str(repeats)]
     answer = subprocess.run(command, capture_output=True, text=True)
@@ -228,16 +236,24 @@ def machine() -> dict:
 
 
 def bench(sizes: list[int], report=print) -> dict:
-    """All cases; returns everything measured, for JSON, and reports a line as each one ends."""
+    """All cases; returns everything measured, for JSON, and reports a line as each one ends.
+
+    "rounds" holds what each round found, "cases" the medians, "ratios" the medians of the rounds' own
+    ratios and "ranges" the lowest and the highest of them.
+    """
     threads = usable_cpus()
-    results: dict = {"machine": machine(), "cases": {}, "growth": {}, "threads": {}}
+    results: dict = {"machine": machine(), "rounds": [], "growth": {}, "threads": {}}
     with tempfile.TemporaryDirectory() as folder:
         files = {size: Path(folder) / f"{size}mp.dng" for size in sorted({*sizes, MAIN_SIZE})}
         for size, path in files.items():
             write_bench_file(path, SIZES[size])
-        for name in CASES:
-            results["cases"][name] = run_case(name, files[MAIN_SIZE], threads)
-            report(_line(name, MAIN_SIZE, threads, results["cases"][name]))
+        for number in range(ROUNDS):
+            found = {}
+            for name in CASES:
+                if number == 0 or name not in ONCE:
+                    found[name] = run_case(name, files[MAIN_SIZE], threads, REPEATS)
+                    report(_line(name, MAIN_SIZE, threads, found[name]))
+            results["rounds"].append(results["rounds"][0] | found if number else found)
         for size in sizes:
             for name in ("network", "whole"):
                 found = run_case(name, files[size], threads, 3)
@@ -248,8 +264,21 @@ def bench(sizes: list[int], report=print) -> dict:
                 found = run_case(name, files[MAIN_SIZE], count, 3)
                 results["threads"].setdefault(name, {})[count] = found
                 report(_line(name, MAIN_SIZE, count, found))
-    results["ratios"] = ratios(results)
+    results["cases"] = {name: _typical([one[name] for one in results["rounds"]]) for name in CASES}
+    found = [ratios(one, results["growth"]) for one in results["rounds"]]
+    results["ratios"] = _typical(found)
+    results["ranges"] = {
+        name: [min(one[name] for one in found), max(one[name] for one in found)] for name in found[0]
+    }
     return results
+
+
+def _typical(found: list[dict]) -> dict:
+    """Medians of all numbers; what is no number is the same in all."""
+    return {
+        name: value if isinstance(value, str) else statistics.median(one[name] for one in found)
+        for name, value in found[0].items()
+    }
 
 
 def _line(name: str, size: int, threads: int, found: dict) -> str:
@@ -259,10 +288,9 @@ def _line(name: str, size: int, threads: int, found: dict) -> str:
     )
 
 
-def ratios(results: dict) -> dict[str, float]:
-    """The figures to quote, each from this run alone."""
-    cases, base = results["cases"], results["cases"]["import"]["peak_mib"]
-    limit = cases["limit"]
+def ratios(cases: dict, growth: dict) -> dict[str, float]:
+    """The figures to quote, of one round and of the growth with size."""
+    base, limit = cases["import"]["peak_mib"], cases["limit"]
 
     def over_limit(name: str, precision: str | None = None) -> float:
         rate = limit[precision or cases[name]["precision"]]
@@ -282,6 +310,9 @@ def ratios(results: dict) -> dict[str, float]:
         "whole path, faster than the plain pipeline": _ratio(cases, "plain", "whole"),
         "paper's whole path, faster than the plain pipeline": _ratio(cases, "plain", "whole_paper"),
         "whole path, times the network alone": _ratio(cases, "whole", "network"),
+        "bfloat16 whole path, times the bfloat16 network": _ratio(
+            cases, "whole_bfloat16", "network_bfloat16"
+        ),
         "float32 whole path, times the float32 network": _ratio(
             cases, "whole_float32", "network_float32"
         ),
@@ -291,7 +322,7 @@ def ratios(results: dict) -> dict[str, float]:
     }
     grown = {
         size: found["peak_mib"] - base - found["held_mib"]
-        for size, found in results["growth"].get("whole", {}).items()
+        for size, found in growth.get("whole", {}).items()
     }
     if 61 in grown and MAIN_SIZE in grown:
         figures["working memory at 61 MP, times that at 12 MP"] = grown[61] / grown[MAIN_SIZE]

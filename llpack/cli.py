@@ -252,7 +252,8 @@ def _bench(options) -> int:
 
     results = bench(options.sizes)
     for name, ratio in results["ratios"].items():
-        print(f"{name}: {ratio:.2f}")
+        low, high = results["ranges"][name]
+        print(f"{name}: {ratio:.2f} ({low:.2f} to {high:.2f})")
     if options.output:
         options.output.write_text(json.dumps(results, indent=1))
     if options.chart:
