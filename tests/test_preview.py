@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from llpack.banding import row_offsets
 from llpack.preview import reduced
 from llpack.raw import MIN_SIDE, read_raw
 
@@ -37,6 +38,19 @@ def test_values_mean_the_same_light(frame):
     for one in (large, small):
         share = (one.mosaic.mean() - one.black_level[0]) / (one.white_level - one.black_level[0])
         assert share == pytest.approx((1000 - 512) / (large.white_level - 512), rel=1e-3)
+
+
+def test_row_noise_is_taken_off_as_from_the_whole_frame(frame):
+    random = np.random.default_rng(0)
+    noisy = 600 + random.normal(0, 1.5, (400, 1)) + random.normal(0, 8, (400, 1200))
+    large = with_mosaic(frame, noisy, black_level=(512.0,) * 4, white_level=16383.0)
+    offsets = row_offsets(large)
+    assert offsets.std() > 0.5
+    small = reduced(large, pixels=400 * 1200 / 4)
+    plane = (large.mosaic - offsets[:, None])[1::2, 0::2]
+    means = plane.reshape(100, 2, 300, 2).mean((1, 3))
+    scale = small.white_level / large.white_level
+    assert np.allclose(small.mosaic[1::2, 0::2] / scale, means, atol=1 / scale)
 
 
 def test_a_clipped_frame_stays_within_sixteen_bits(frame):
