@@ -1,5 +1,7 @@
 """Restore extremely dark RAW photographs on a CPU with LLPackNet.
 
+In a program::
+
     import llpack
     frame = llpack.read_raw("night.arw")
     restored = llpack.load_restorer().restore(frame)

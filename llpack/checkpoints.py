@@ -81,8 +81,7 @@ def read_checkpoint(path: Path) -> Converted:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its unpickler stumbles over
         raise WeightsMismatch(
-            f"{path} cannot be read as a PyTorch checkpoint: it is damaged or holds more than "
-            "tensors."
+            f"{path} cannot be read as a PyTorch checkpoint: it is damaged or holds more than tensors."
         ) from error
     return plain_state_dict(checkpoint, str(path), digest)
 
@@ -134,9 +133,7 @@ def _amplifier(
     if any("conv_pre" in key for key in state):
         note = "The checkpoint's amplifier, of the authors' ablation, is not used."
         return {}, (note,)
-    layers = [
-        f"{AMPLIFIER_PREFIX}conv_post.{i}.{part}" for i in (0, 1) for part in ("weight", "bias")
-    ]
+    layers = [f"{AMPLIFIER_PREFIX}conv_post.{i}.{part}" for i in (0, 1) for part in ("weight", "bias")]
     shapes = [tuple(state[key].shape) if key in state else None for key in layers]
     if len(state) != 4 or shapes != [(128, BINS), (128,), (1, 128), (1,)]:
         raise WeightsMismatch(f"{name}: its amplifier is not one of the authors'.")

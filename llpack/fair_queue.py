@@ -18,8 +18,7 @@ MAX_WAITING = 20
 MAX_WAITING_EACH = 5  # more than the page itself asks for at once, unless every button is pressed
 
 FULL = (
-    f"{MAX_WAITING} requests are waiting already, the most that this page takes. "
-    "Try again in a minute."
+    f"{MAX_WAITING} requests are waiting already, the most that this page takes. Try again in a minute."
 )
 TOO_MANY = (
     f"You have {MAX_WAITING_EACH} requests waiting already, the most for one visitor. "
@@ -54,9 +53,7 @@ class FairQueue(Queue):
 
     async def _refuse(self, message: str, body, request, username):
         """Answer a request as if it had failed: only so does every client show the message."""
-        event = Event(
-            body.session_hash, route_utils.get_fn(self.blocks, None, body), request, username
-        )
+        event = Event(body.session_hash, route_utils.get_fn(self.blocks, None, body), request, username)
         async with self.pending_message_lock:
             if event.session_hash not in self.pending_messages_per_session:
                 self.pending_messages_per_session[event.session_hash] = asyncio.Queue()

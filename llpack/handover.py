@@ -93,9 +93,7 @@ def _refusal(header: dict) -> LlpackError:
     if kind not in _REFUSALS or not 0 < len(message) <= MAX_MESSAGE:
         raise BadAnswer("an unknown refusal")
     # Control and format characters can come from a file's name; they have no place in a sentence.
-    return _REFUSALS[kind](
-        "".join(" " if unicodedata.category(c)[0] == "C" else c for c in message)
-    )
+    return _REFUSALS[kind]("".join(" " if unicodedata.category(c)[0] == "C" else c for c in message))
 
 
 def _mosaic(header: dict, pixels: FileIO) -> np.ndarray:

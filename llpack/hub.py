@@ -22,9 +22,7 @@ TENSORS = "model.safetensors"
 BACKGROUND_S = 600
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_NAME = re.compile(
-    r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>\w[\w.-]*(/\w[\w.-]*)*))?", re.ASCII
-)
+_NAME = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>\w[\w.-]*(/\w[\w.-]*)*))?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -95,9 +93,7 @@ def explain(error: Exception, repo: str, revision: str | None = None) -> str:
         case errors.GatedRepoError():
             return f"{repo} is gated: accept its terms on the Hub and set HF_TOKEN."
         case errors.RepositoryNotFoundError():
-            return (
-                f"The Hub has no repository {repo}, or it is private: check the name and HF_TOKEN."
-            )
+            return f"The Hub has no repository {repo}, or it is private: check the name and HF_TOKEN."
         case errors.RevisionNotFoundError():
             return f"{repo} has no revision {revision}."
         case errors.RemoteEntryNotFoundError():
@@ -112,9 +108,7 @@ def explain(error: Exception, repo: str, revision: str | None = None) -> str:
         case errors.HFValidationError():
             return f"{repo} is not a name that the Hub accepts."
         case _ if status in (401, 403):
-            return (
-                f"The Hub refused access to {repo} (HTTP {status}): check the rights of HF_TOKEN."
-            )
+            return f"The Hub refused access to {repo} (HTTP {status}): check the rights of HF_TOKEN."
         case _ if status == 402:
             return (
                 f"The Hub asks for a paid plan for {repo} (HTTP 402); free accounts can have "

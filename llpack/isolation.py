@@ -79,9 +79,7 @@ class Decoder:
     refusal. Its successor is started at once, so that the next file finds it warm.
     """
 
-    def __init__(
-        self, *, memory_mb: int = MEMORY_MB, files_per_child: int = FILES_PER_CHILD
-    ) -> None:
+    def __init__(self, *, memory_mb: int = MEMORY_MB, files_per_child: int = FILES_PER_CHILD) -> None:
         self._memory_mb = memory_mb
         self._files_per_child = files_per_child
         self._lock = threading.Lock()
@@ -164,9 +162,7 @@ class Decoder:
             self._child.wait_until_ready()
         except (DecoderStopped, TimeoutError) as error:
             self._stop()
-            raise LlpackError(
-                "The RAW decoder could not be started. Try again in a minute."
-            ) from error
+            raise LlpackError("The RAW decoder could not be started. Try again in a minute.") from error
         return self._child
 
     def _count_file(self, child: "_Child") -> None:

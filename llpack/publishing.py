@@ -187,9 +187,7 @@ def _pin(api, weights: str, card: Path, report: Report) -> str:
 
     name = hub.parse_name(weights)
     if name is None:
-        raise PublishingFailed(
-            f"'{weights}' is not a model on the Hub: give OWNER/NAME[@REVISION]."
-        )
+        raise PublishingFailed(f"'{weights}' is not a model on the Hub: give OWNER/NAME[@REVISION].")
     repo, revision = name
     with _hub_errors(repo, revision):
         info = api.model_info(repo, revision=revision)
@@ -205,9 +203,7 @@ def _pin(api, weights: str, card: Path, report: Report) -> str:
     return f"{repo}@{info.sha}"
 
 
-def _plan(
-    space: str, stage: Path, pin: str | None, hardware: str | None, private: bool
-) -> list[str]:
+def _plan(space: str, stage: Path, pin: str | None, hardware: str | None, private: bool) -> list[str]:
     kind = "private" if private else "public"
     files = [path for path in sorted(stage.rglob("*")) if path.is_file()]
     size = sum(path.stat().st_size for path in files)

@@ -69,15 +69,11 @@ def bt709_curve(linear):
 
 def bt709_linear(display):
     """Inverse of `bt709_curve`."""
-    bright = ((display.clip(min=_TOE_CODE) + BT709_OFFSET) / (1 + BT709_OFFSET)) ** (
-        1 / BT709_POWER
-    )
+    bright = ((display.clip(min=_TOE_CODE) + BT709_OFFSET) / (1 + BT709_OFFSET)) ** (1 / BT709_POWER)
     return bright + display.clip(max=_TOE_CODE) / BT709_TOE_SLOPE - BT709_TOE
 
 
-def render_strip(
-    camera_rgb: torch.Tensor, camera_to_srgb: np.ndarray, *, bits: int = 8
-) -> np.ndarray:
+def render_strip(camera_rgb: torch.Tensor, camera_to_srgb: np.ndarray, *, bits: int = 8) -> np.ndarray:
     """Picture (h, w, 3) of linear white-balanced camera RGB: uint8 for 8 bits, uint16 for 16.
 
     Camera RGB is clipped to 0..1 before the matrix, whose rows sum to 1: clipped highlights end
@@ -157,9 +153,7 @@ def _display_codes(linear: torch.Tensor, top: int) -> torch.Tensor:
     log_factor = torch.tensor(math.log(top * (1 + BT709_OFFSET)))
     linear.clamp_(BT709_TOE, 1).log_()
     torch.add(log_factor, linear, alpha=BT709_POWER, out=linear).exp_()
-    return linear.add_(toe, alpha=top * BT709_TOE_SLOPE).add_(
-        0.5 - top * (BT709_OFFSET + _TOE_CODE)
-    )
+    return linear.add_(toe, alpha=top * BT709_TOE_SLOPE).add_(0.5 - top * (BT709_OFFSET + _TOE_CODE))
 
 
 def upright_size(height: int, width: int, orientation: int) -> tuple[int, int]:
@@ -167,9 +161,7 @@ def upright_size(height: int, width: int, orientation: int) -> tuple[int, int]:
     return (width, height) if _UPRIGHT[orientation][2] else (height, width)
 
 
-def place_strip(
-    destination: np.ndarray, strip: np.ndarray, first_row: int, orientation: int
-) -> None:
+def place_strip(destination: np.ndarray, strip: np.ndarray, first_row: int, orientation: int) -> None:
     """Write rows of the sensor's picture, from `first_row` on, to their place in the upright one.
 
     destination : (H, W, 3), upright (see `upright_size`), C-contiguous, of the strip's type

@@ -167,8 +167,7 @@ def open_photo(path: Path) -> np.ndarray:
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UnreadableRaw(
-            f"{Path(path).name} could not be opened as a photo ({reason}). "
-            "Give a JPEG, PNG or TIFF."
+            f"{Path(path).name} could not be opened as a photo ({reason}). Give a JPEG, PNG or TIFF."
         ) from error
     if min(photo.size) < 64:
         raise UnreadableRaw(f"{Path(path).name} is smaller than 64 pixels.")

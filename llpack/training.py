@@ -243,9 +243,7 @@ def train(recipe: Recipe, folder: Path, name: str) -> Path:
     return export(trainer, amplifier, name, [trainer.batches[step][0] for step in last])
 
 
-def export(
-    trainer: Trainer, amplifier: nn.Module, name: str, mosaics: Iterable[torch.Tensor]
-) -> Path:
+def export(trainer: Trainer, amplifier: nn.Module, name: str, mosaics: Iterable[torch.Tensor]) -> Path:
     """Write a run's averaged weights, an amplifier, and the ranges of the values that the network
     has on `mosaics` (see `quantised`) as a weights folder inside the run's."""
     network = DetailNet()

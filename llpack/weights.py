@@ -276,9 +276,7 @@ def _build(
     )
 
 
-def _compare(
-    tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], label: str
-) -> None:
+def _compare(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], label: str) -> None:
     """Raise WeightsMismatch, in one sentence, unless names, shapes and types are the same."""
     complaints = []
     for words, keys in (

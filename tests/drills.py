@@ -129,9 +129,7 @@ def interrupted_uploads(folder: Path) -> str:
         path = write_dark(folder / "a.dng")
         right, before = restore(client, path), files_in(folder)
         address = urlsplit(server.url)
-        connections = [
-            socket.create_connection((address.hostname, address.port)) for _ in range(20)
-        ]
+        connections = [socket.create_connection((address.hostname, address.port)) for _ in range(20)]
         for connection in connections:
             connection.sendall(HALF_AN_UPLOAD + bytes(400_000))
         until(lambda: len(files_in(folder) - before) == 20, "20 half uploads")
@@ -249,9 +247,7 @@ def full_disk_of_a_batch(folder: Path) -> str:
         same = {name: (disk / "out" / name).stat().st_mtime_ns for name in made}
         demand(before == same, "it did again what was there")
     message = lines[0].replace(str(folder), "")
-    return (
-        f'{len(made)} of 4 pictures, then "{message}"; repeated with space: only the missing ones'
-    )
+    return f'{len(made)} of 4 pictures, then "{message}"; repeated with space: only the missing ones'
 
 
 # --- the command line -----------------------------------------------------------------------------
@@ -331,9 +327,7 @@ DRILLS: dict[str, Callable[[Path], str]] = {
     for function in (killed_decoder, interrupted_uploads, hub_away, stopped_batch)
 }
 if hasattr(os, "geteuid") and os.geteuid() == 0:
-    DRILLS |= {
-        function.__name__: function for function in (full_temporary_disk, full_disk_of_a_batch)
-    }
+    DRILLS |= {function.__name__: function for function in (full_temporary_disk, full_disk_of_a_batch)}
 
 
 if __name__ == "__main__":

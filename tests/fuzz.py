@@ -253,9 +253,7 @@ def _position(data: bytearray, case: random.Random) -> int:
 
 
 def _put(data: bytearray, at: int, value: int, size: int, order: str) -> None:
-    data[at : at + size] = (value % (1 << 8 * size)).to_bytes(
-        size, "big" if order == ">" else "little"
-    )
+    data[at : at + size] = (value % (1 << 8 * size)).to_bytes(size, "big" if order == ">" else "little")
 
 
 DAMAGES: tuple[Callable[[bytearray, random.Random], None], ...] = (

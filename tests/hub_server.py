@@ -271,8 +271,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log(self, name: str, which: str):
         events = [
-            f"data: {json.dumps({'data': line, 'timestamp': DAY})}\n\n"
-            for line in self.hub.logs[which]
+            f"data: {json.dumps({'data': line, 'timestamp': DAY})}\n\n" for line in self.hub.logs[which]
         ]
         self._answer(200, data="".join(events).encode())
 

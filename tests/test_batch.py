@@ -64,9 +64,7 @@ def test_a_folder_to_a_folder(tiny_dng, tmp_path, restore):
     assert names_in(output) == ["B.jpg", "a.jpg"]
 
 
-@pytest.mark.parametrize(
-    ("format", "dtype"), [("jpg", "uint8"), ("png", "uint8"), ("tiff", "uint16")]
-)
+@pytest.mark.parametrize(("format", "dtype"), [("jpg", "uint8"), ("png", "uint8"), ("tiff", "uint16")])
 def test_formats(tiny_dng, tmp_path, restore, format, dtype):
     output = tmp_path / "out"
     assert restore([tiny_dng()], output, format=format) == 0

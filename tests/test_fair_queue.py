@@ -82,9 +82,7 @@ def all_done(jobs) -> bool:
     return all(len(job.result(timeout=60)) == 2 for job in jobs)
 
 
-def test_a_second_visitor_comes_before_the_second_request_of_the_first(
-    demo, dark, visitors, started
-):
+def test_a_second_visitor_comes_before_the_second_request_of_the_first(demo, dark, visitors, started):
     _, greedy, modest, *_ = visitors
     jobs = [ask(demo, greedy, dark, 10 + n) for n in range(4)]
     jobs += [ask(demo, modest, dark, 20 + n) for n in range(2)]
@@ -121,8 +119,7 @@ def test_callers_without_a_session_are_one_visitor_of_their_address(demo, dark, 
     data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, 30, "jpg"]
     call = f"{demo.url}/gradio_api/call/restore"
     events = [
-        httpx.post(call, json={"data": data}).json()["event_id"]
-        for _ in range(MAX_WAITING_EACH + 1)
+        httpx.post(call, json={"data": data}).json()["event_id"] for _ in range(MAX_WAITING_EACH + 1)
     ]
     refused = httpx.get(f"{call}/{events.pop()}", timeout=20).text
     assert "event: error" in refused and "the most for one visitor" in refused

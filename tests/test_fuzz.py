@@ -9,9 +9,7 @@ import fuzz
 
 def test_damaged_files_end_in_frames_and_sentences_only(tmp_path, monkeypatch):
     report = tmp_path / "report.json"
-    monkeypatch.setattr(
-        sys, "argv", ["fuzz", "--seed", "7", "--count", "40", "--json", str(report)]
-    )
+    monkeypatch.setattr(sys, "argv", ["fuzz", "--seed", "7", "--count", "40", "--json", str(report)])
     assert fuzz.main() == 0
     summary = json.loads(report.read_text())
     assert summary["count"] == sum(summary["outcomes"].values()) == 40

@@ -120,9 +120,7 @@ def test_pixels_of_another_size_are_refused(sent, change):
         received_frame(as_line(header), pixels)
 
 
-@pytest.mark.parametrize(
-    "line", [b"", b"{}", b"\xff\n", b"null\n", b"{}{}\n", b"[" * 20000 + b"\n"]
-)
+@pytest.mark.parametrize("line", [b"", b"{}", b"\xff\n", b"null\n", b"{}{}\n", b"[" * 20000 + b"\n"])
 def test_other_lines_are_refused(sent, line):
     with pytest.raises(BadAnswer):
         received_frame(line, sent[1])

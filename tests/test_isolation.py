@@ -109,9 +109,7 @@ def test_the_shared_decoder_keeps_its_child(tiny_dng):
 
 
 def test_four_threads_each_get_their_own_file(decoder, tiny_dng):
-    paths = [
-        tiny_dng(dark_mosaic(64 + 2 * seed, 128, seed), name=f"{seed}.dng") for seed in range(8)
-    ]
+    paths = [tiny_dng(dark_mosaic(64 + 2 * seed, 128, seed), name=f"{seed}.dng") for seed in range(8)]
     with ThreadPoolExecutor(4) as threads:
         for path, frame in zip(paths, threads.map(decoder.read, paths), strict=True):
             assert_same(frame, read_raw(path))

@@ -148,9 +148,7 @@ def test_a_directory_that_claims_billions_of_values_ends_soon(tmp_path):
     assert time.perf_counter() - start < 2
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.sampled_from(["TIFF", "JPEG", "RAF", "CR3", "MRW"]),
     damage=st.lists(st.tuples(st.integers(0, 1200), st.integers(0, 255)), max_size=12),

@@ -55,9 +55,7 @@ def frame_of(mosaic: np.ndarray, **options) -> RawFrame:
 
 
 def mosaic_of(height: int, width: int, largest: int = 4000) -> np.ndarray:
-    return np.random.default_rng(height * width).integers(
-        0, largest, (height, width), dtype=np.uint16
-    )
+    return np.random.default_rng(height * width).integers(0, largest, (height, width), dtype=np.uint16)
 
 
 @quick

@@ -15,9 +15,7 @@ from llpack.publishing import deploy, push
 from llpack.weights import load_weights
 
 REPO, SPACE = "me/night", "me/demo"
-README = (
-    "---\ntitle: Night\nsdk: gradio\nsdk_version: 6.31.0\npython_version: '3.11'\n---\n# Night\n"
-)
+README = "---\ntitle: Night\nsdk: gradio\nsdk_version: 6.31.0\npython_version: '3.11'\n---\n# Night\n"
 
 
 @pytest.fixture

@@ -62,9 +62,7 @@ def test_a_darkened_photo_comes_back_when_it_is_amplified(noiseless):
 
 def test_the_ratio_scales_the_light(noiseless):
     photo = colour_chart()
-    means = {
-        ratio: darken(photo, iso=100, ratio=ratio).mosaic.mean() - 512 for ratio in (1, 10, 100)
-    }
+    means = {ratio: darken(photo, iso=100, ratio=ratio).mosaic.mean() - 512 for ratio in (1, 10, 100)}
     assert means[10] == pytest.approx(means[1] / 10, rel=0.01)
     assert means[100] == pytest.approx(means[1] / 100, rel=0.01)
 
