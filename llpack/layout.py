@@ -158,8 +158,12 @@ def build(darkroom: Darkroom) -> gr.Blocks:
             step.failure(page.clear_result, None, result, **QUICK, **PRIVATE)
 
         cleared = file.change(page.clear, None, [read, *result], **QUICK, **PRIVATE)
-        opened = cleared.then(page.open, file, [read, slider, factor], **heavy)
-        restoring(opened.success, page.restore_opened)
+        # A file is opened whatever else is under way: for Gradio an event that has failed is pending
+        # for a moment longer than its message is shown, and a file chosen then would be passed over.
+        opened = cleared.then(
+            page.open, file, [read, slider, factor], trigger_mode="multiple", **heavy
+        )  # fmt: skip
+        restoring(opened.success, page.restore_opened, **LATEST)
         # One preview at a time, and none waiting: it would come after the whole picture.
         slider.input(
             page.preview, settings, [compare, caption, factor], show_progress="hidden",

@@ -103,6 +103,15 @@ def test_a_pair_is_there_at_once_and_described(visitor):
     visitor.keep_screenshot("first")
 
 
+def test_after_quick_choices_the_picture_is_that_of_the_file(visitor):
+    for _ in range(3):
+        visitor.tab.get_by_text("The first").click()
+        visitor.tab.get_by_text("The second").click()
+    visitor.tab.wait_for_timeout(4000)
+    chosen = visitor.tab.inner_text("#source .file-preview").split()[0]  # the ending has its own line
+    visitor.wait_for_picture(f"{chosen}_llpack")
+
+
 def test_an_upload_is_read_and_restored(visitor, tmp_path):
     visitor.upload(write_dark(tmp_path / "mine.dng", seed=3, size=(256, 160), orientation=6))
     visitor.wait_for_picture("mine_llpack")
