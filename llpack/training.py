@@ -40,7 +40,7 @@ class Recipe:
     """photos, pairs: folders of clean photos and of See-in-the-Dark; either may be left empty."""
 
     photos: str
-    steps: int = 24000
+    steps: int = 30000
     batch: int = 8
     patch: int = 256  # mosaic pixels a side
     late_patch: int = 384  # in the last `late_part` of the steps, as many pixels a batch as before
