@@ -1,9 +1,9 @@
 """Speed and memory against the machine's own limit and against peers, all in one run.
 
 Every case runs in a process of its own, which reports medians and its peak memory, so that no case
-profits from or pays for another. All cases take turns, for several rounds: a machine's speed drifts
-within minutes, and a ratio is only fair between neighbours. Quote ratios, medians over the rounds;
-absolute times belong to one machine on one day.
+profits from or pays for another. All cases take turns, for several rounds: a machine's speed drifts,
+so a ratio is taken within a round. Quote ratios, medians over the rounds; absolute times belong to one
+machine on one day.
 """
 
 import json
@@ -25,7 +25,7 @@ CAMERA, RATIO, ISO = "Sony A7S II", 100.0, 1600.0
 MAIN_SIZE = 12
 ROUNDS = 5
 REPEATS = 2  # of a case in one round
-ONCE = ("import", "unet")  # cases in the first round only: the one has no time, the other takes minutes
+ONCE = ("import", "unet")  # in the first round only: one takes no time, the other would take minutes
 LIMIT_SIDE = 4096  # of the matrices whose product gives the machine's limit
 
 
@@ -248,12 +248,12 @@ def bench(sizes: list[int], report=print) -> dict:
         for size, path in files.items():
             write_bench_file(path, SIZES[size])
         for number in range(ROUNDS):
-            found = {}
+            found = results["rounds"][0].copy() if number else {}
             for name in CASES:
                 if number == 0 or name not in ONCE:
                     found[name] = run_case(name, files[MAIN_SIZE], threads, REPEATS)
                     report(_line(name, MAIN_SIZE, threads, found[name]))
-            results["rounds"].append(results["rounds"][0] | found if number else found)
+            results["rounds"].append(found)
         for size in sizes:
             for name in ("network", "whole"):
                 found = run_case(name, files[size], threads, 3)

@@ -34,11 +34,13 @@ def encode_jpeg(picture: np.ndarray, quality: int, subsampling: str) -> list[byt
     with ThreadPoolExecutor(usable_cpus()) as pool:
         strips = list(pool.map(encode, range(0, picture.shape[0], rows)))
     interval = rows // side * -(-picture.shape[1] // side)
-    parts = [_header(strips[0], picture.shape[0], interval)]
+    tables, scan_header, _ = _split(strips[0])
+    restarts = segment(_RESTART_INTERVAL, interval.to_bytes(2))
+    parts = [_with_height(tables, picture.shape[0]) + restarts + bytes(scan_header)]
     for number, strip in enumerate(strips):
         if number:
             parts.append(bytes([0xFF, 0xD0 + (number - 1) % 8]))  # restart marker
-        parts.append(_scan(strip))
+        parts.append(_split(strip)[2])
     return [*parts, _END_OF_IMAGE]
 
 
@@ -54,28 +56,24 @@ def _strip_rows(height: int, width: int, side: int) -> int:
     return side * max(1, min(even, _LONGEST_INTERVAL // units))
 
 
-def _header(strip: memoryview, height: int, interval: int) -> bytes:
-    """All before the scan of a strip, but for the whole picture."""
-    header = bytearray(strip[: _position(strip, _SCAN_HEADER)])
-    sizes = _position(strip, _FRAME_HEADER) + 5  # after marker, length and precision
-    header[sizes : sizes + 2] = height.to_bytes(2)
-    return bytes(header) + segment(_RESTART_INTERVAL, interval.to_bytes(2)) + _scan_header(strip)
+def _with_height(tables: memoryview, height: int) -> bytes:
+    """What comes before a strip's scan, for a picture of another height."""
+    tables = bytearray(tables)
+    at = _position(tables, _FRAME_HEADER) + 5  # after marker, length and precision
+    tables[at : at + 2] = height.to_bytes(2)
+    return bytes(tables)
 
 
-def _scan_header(strip: memoryview) -> bytes:
+def _split(strip: memoryview) -> tuple[memoryview, memoryview, memoryview]:
+    """What comes before the scan, the scan's header, and the coded pixels."""
     first = _position(strip, _SCAN_HEADER)
-    return bytes(strip[first : first + 2 + int.from_bytes(strip[first + 2 : first + 4])])
+    pixels = first + 2 + int.from_bytes(strip[first + 2 : first + 4])
+    return strip[:first], strip[first:pixels], strip[pixels : -len(_END_OF_IMAGE)]
 
 
-def _scan(strip: memoryview) -> memoryview:
-    """The coded pixels: all after the headers, up to the end of the image."""
-    first = _position(strip, _SCAN_HEADER) + len(_scan_header(strip))
-    return strip[first : -len(_END_OF_IMAGE)]
-
-
-def _position(strip: memoryview, marker: int) -> int:
+def _position(jpeg: memoryview | bytearray, marker: int) -> int:
     """Of a segment among the headers: the first byte of its marker."""
     at = 2  # after the start of the image
-    while strip[at + 1] != marker:
-        at += 2 + int.from_bytes(strip[at + 2 : at + 4])
+    while jpeg[at + 1] != marker:
+        at += 2 + int.from_bytes(jpeg[at + 2 : at + 4])
     return at

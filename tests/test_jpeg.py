@@ -56,7 +56,7 @@ def test_no_strip_is_longer_than_a_restart_interval_can_say(monkeypatch):
     np.testing.assert_array_equal(decoded(encoded), decoded(in_one_go(picture, 92, "444")))
 
 
-def test_a_view_of_a_larger_picture_is_encoded(monkeypatch):
+def test_a_view_of_a_larger_picture_is_encoded():
     picture = noisy_picture(100, 100)[10:90, 20:60]
     encoded = b"".join(jpeg.encode_jpeg(picture, 92, "444"))
     expected = in_one_go(np.ascontiguousarray(picture), 92, "444")
