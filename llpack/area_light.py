@@ -55,35 +55,35 @@ class AreaLight:
     """Light of one frame by areas, as its strips are measured and drawn, by any threads."""
 
     def __init__(self, rows: int, columns: int, doubt: torch.Tensor):
-        self._light = torch.zeros(6, rows, columns)  # red, green and blue as measured, and as drawn
         self._down, self._across = _smoothing(rows), _smoothing(columns).T
-        self._is_drawn = torch.zeros(rows, dtype=torch.bool)
+        # Red, green and blue as measured, and as drawn, both averaged across already.
+        self._light = torch.zeros(6, rows, columns + 2)
+        self._is_drawn = bytearray(rows)
         self._doubt = doubt
         self._lock = threading.Lock()
 
     def measure(self, first: int, last: int, mosaic: torch.Tensor) -> None:
         """Note the light of some rows' mosaic, (1, 1, h, W)."""
         # The picture ends at 1, so nothing above is missing.
-        self._light[:3, first:last] = _mosaic_averages(mosaic).clamp_(max=1)
+        self._light[:3, first:last] = _mosaic_averages(mosaic).clamp_(max=1) @ self._across
 
     def draw(self, first: int, last: int, light: torch.Tensor) -> None:
         """Note what the network made of some rows: (h/p, W/p, p, p, 3), within 0..1."""
-        averages = _picture_averages(light)
+        averages = _picture_averages(light) @ self._across
         with self._lock:
             self._light[3:, first:last] = averages
-            self._is_drawn[first:last] = True
+            self._is_drawn[first:last] = b"\1" * (last - first)
 
     def known(self, first: int, last: int) -> bool:
         """Whether everything has been drawn that the correction of these rows depends on."""
         with self._lock:
-            return bool(self._is_drawn[max(0, first - REACH) : last + REACH].all())
+            return all(self._is_drawn[max(0, first - REACH) : last + REACH])
 
     def correction(self, first: int, last: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Factor of the light of each block of p x p pixels, and light to add to it after that: two of
         (h/p, W/p, 3); p is `side`."""
         near = slice(max(0, first - REACH), last + REACH)
-        across = self._light[:, near] @ self._across
-        measured, drawn = (self._down[first : last + 2, near] @ across).split(3)
+        measured, drawn = (self._down[first : last + 2, near] @ self._light[:, near]).split(3)
         missing = measured - drawn
         # Wiener's rule: what is small beside the doubt is left out.
         power = missing**2

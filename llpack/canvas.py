@@ -8,8 +8,7 @@ import torch
 from llpack.area_light import AreaLight, doubt
 from llpack.packing import STRIDE
 from llpack.raw import RawFrame
-from llpack.rendering import CODE_TYPES, place_strip, render_packed, unpack_codes, upright_size
-from llpack.strips import Strip
+from llpack.rendering import place_strip, render_packed, to_codes, unpack_codes, upright_size
 
 
 class Canvas:
@@ -34,49 +33,49 @@ class Canvas:
         self._areas = None
         if convention == "camera":
             self._areas = AreaLight(*grid, doubt(frame, amplification))
-        self._waiting: list[tuple[Strip, torch.Tensor]] = []
+        self._waiting: list[tuple[int, int, torch.Tensor]] = []
         self._lock = threading.Lock()
 
-    def measure(self, strip: Strip, mosaic: torch.Tensor) -> None:
-        """Note the light of a strip, (1, 1, h, W) with its halo, before any is drawn near it."""
+    def measure(self, first: int, last: int, mosaic: torch.Tensor) -> None:
+        """Note the light of some rows' mosaic, (1, 1, h, W), before any is drawn near them."""
         if self._areas is not None:
-            own = slice(strip.own.start * STRIDE, strip.own.stop * STRIDE)
-            self._areas.measure(strip.first, strip.last, mosaic[:, :, own])
+            self._areas.measure(first, last, mosaic)
 
-    def paint(self, strip: Strip, drawn: torch.Tensor) -> None:
-        """What the network drew of a strip, (h/p, W/p, p, p, 3); overwritten.
+    def paint(self, first: int, last: int, drawn: torch.Tensor) -> None:
+        """What the network drew of rows `first` to `last` of the grid, (h/p, W/p, p, p, 3);
+        overwritten.
 
-        It waits for `finish_one` until the strips around it have been drawn, too.
+        It waits for `finish_one` until the rows around it have been drawn, too.
         """
         if self._areas is None:
             # Truncated, as in the authors' evaluation.
-            codes = drawn.clamp_(0, 1).mul_(2**self._bits - 1).to(CODE_TYPES[self._bits])
-            self._place(strip, unpack_codes(codes))
+            codes = to_codes(drawn.clamp_(0, 1).mul_(2**self._bits - 1), self._bits)
+            self._place(first, last, unpack_codes(codes))
             return
-        for row, light in enumerate(drawn.split(STRIDE // drawn.shape[2]), strip.first):
+        for row, light in enumerate(drawn.split(STRIDE // drawn.shape[2]), first):
             # One row of the grid after the other: it stays in the cache.
             self._areas.draw(row, row + 1, light.clamp_(0, 1).square_())
         with self._lock:
-            self._waiting.append((strip, drawn))
+            self._waiting.append((first, last, drawn))
 
     def finish_one(self) -> bool:
-        """Bring one of the waiting strips into the picture; False when none is ready."""
+        """Bring some of the waiting rows into the picture; False when none are ready."""
         with self._lock:
             waiting = enumerate(self._waiting)
-            ready = [i for i, (one, _) in waiting if self._areas.known(one.first, one.last)]
-            if not ready:
+            ready = next((i for i, rows in waiting if self._areas.known(*rows[:2])), None)
+            if ready is None:
                 return False
-            strip, light = self._waiting.pop(ready[0])
-        correction = self._areas.correction(strip.first, strip.last, light.shape[2])
+            first, last, light = self._waiting.pop(ready)
+        correction = self._areas.correction(first, last, light.shape[2])
         to_srgb = self._frame.camera_to_srgb
-        self._place(strip, render_packed(light, to_srgb, correction, bits=self._bits))
+        self._place(first, last, render_packed(light, to_srgb, correction, bits=self._bits))
         return True
 
-    def _place(self, strip: Strip, codes: np.ndarray) -> None:
+    def _place(self, first: int, last: int, codes: np.ndarray) -> None:
         frame = self._frame
-        height = min(strip.last * STRIDE, frame.height) - strip.first * STRIDE
+        height = min(last * STRIDE, frame.height) - first * STRIDE
         codes = codes[:height, : frame.width]
-        place_strip(self.picture, codes, strip.first * STRIDE, frame.orientation)
+        place_strip(self.picture, codes, first * STRIDE, frame.orientation)
 
 
 def empty_picture(frame: RawFrame, bits: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,23 +25,27 @@ from llpack.inference import (
     TAKE_HALO,
     WIDEN_HALO,
     Features,
-    soften_borders,
+    pixels_last,
 )
 from llpack.machine import keep_freed_memory, peak_memory_mib, usable_cpus
 from llpack.packing import PACK, STRIDE, pad_to_stride
 from llpack.precision import fastest_inference, inference_in
 from llpack.raw import RawFrame
 from llpack.rendering import Demosaic, place_strip, render_strip
+from llpack.softening import softened
 from llpack.strips import LatestRows, cut, with_halo
 from llpack.weights import Weights, load_weights
 
 # Positions of the 1/16 grid in one strip, its halo included. All threads share a strip of `look`, which
 # repeats many rows on either side and is as tall as memory allows (a whole frame of 12 MP), and one of
 # `widen`, which repeats fewer and has four times the positions. `take` and `draw` repeat hardly any,
-# and each thread has a strip of its own.
+# and each thread has a strip of its own. What is drawn goes on in bands, of which few wait at a time on
+# the way to the finished picture.
 LOOK_POSITIONS = 48_000
 WIDEN_POSITIONS = 20_000
-OWN_POSITIONS = 4_000
+TAKE_POSITIONS = 4_000
+DRAW_POSITIONS = 6_000
+BAND_POSITIONS = 3_000
 PLAIN_ROWS = 512  # of the mosaic, in one strip of the plain picture; even
 
 
@@ -174,85 +179,106 @@ class Restorer:
         with stages("amplify"):
             light = _Light(frame, amplification, self.weights.convention, self._pool.map)
             canvas = Canvas(frame, amplification, light.grid, bits, light.convention)
-        low, seen, drawn = LatestRows(), LatestRows(), 0
+        low, textures, seen, drawn = LatestRows(), LatestRows(), LatestRows(), 0
         for strip in cut((0, light.rows), light.grid, LOOK_POSITIONS, LOOK_HALO):
-            self._take(light, canvas, low, strip.bottom, stages)
+            self._take(light, canvas, low, textures, strip.bottom, stages)
             with stages("network"):
                 seen.append(self._inference.look(low[strip.top : strip.bottom])[:, :, strip.own])
             low.forget(strip.last - LOOK_HALO)
             finished = strip.last == light.rows
             ready = strip.last if finished else strip.last - WIDEN_HALO - DRAW_HALO
-            self._draw(light, canvas, (drawn, ready), seen, stages)
+            self._draw(light, canvas, (drawn, ready), seen, textures, stages)
             seen.forget(ready - WIDEN_HALO - DRAW_HALO)
+            textures.forget(ready - DRAW_HALO)
             drawn = ready
-        self._in_threads(lambda _, own: self._finish(canvas, own), range(self.threads), stages)
+        self._in_threads([partial(self._finish, canvas)] * self.threads, stages)
         return canvas.picture
 
-    def _take(self, light, canvas, low, last, stages) -> None:
-        """What `take` makes of the rows up to `last`, after the others in `low`."""
-        first, shape = low.last, (PACK**2, last - low.last, light.columns)
-        taken = low.room(shape, self._inference.precision)
-        self._each(light, (first, last), TAKE_HALO, stages, self._take_strip, canvas, taken, first)
+    def _take(self, light, canvas, low, textures, last, stages) -> None:
+        """What is taken from the mosaic's rows up to `last`, after the others in `low`, `textures`."""
+        top, dtype, texture = low.last, self._inference.texture_type, None
+        taken = low.room((PACK**2, last - top, light.columns), self._inference.precision)
+        if dtype is not None:
+            texture = _pixel_rows(textures.room((STRIDE**2, last - top, light.columns), dtype))
+        strips = cut((top, last), light.grid, TAKE_POSITIONS, TAKE_HALO, self.threads)
+        take = partial(self._take_strip, light, canvas, taken, texture, top)
+        self._in_threads([partial(take, strip) for strip in strips], stages)
 
-    def _draw(self, light, canvas, rows, seen, stages) -> None:
+    def _draw(self, light, canvas, rows, seen, textures, stages) -> None:
         """Some rows of the picture, of what `look` has seen of them and of the rows around."""
         for strip in cut(rows, light.grid, WIDEN_POSITIONS, WIDEN_HALO + DRAW_HALO):
             with stages("network"):
                 features = self._inference.widen(seen[strip.top : strip.bottom])
-            drawn = strip.first, strip.last
-            work = self._draw_strip, canvas, features, strip.top
-            self._each(light, drawn, DRAW_HALO, stages, *work)
-            del features  # before the next ones are made
+            drawn = cut((strip.first, strip.last), light.grid, DRAW_POSITIONS, DRAW_HALO, self.threads)
+            draw = partial(self._draw_strip, light, canvas, features, textures, strip.top)
+            # A thread that has no strip left finishes what others have drawn.
+            finish = [partial(self._finish, canvas)] * self.threads
+            self._in_threads([partial(draw, one) for one in drawn] + finish, stages)
+            del features, draw  # before the next ones are made
 
-    def _each(self, light, rows, halo, stages, work, *arguments) -> None:
-        """work(strip, stages, light, *arguments) for all strips of some rows, one thread for each."""
+    def _in_threads(self, jobs, stages) -> None:
+        """job(stages) for all jobs, one thread for each."""
 
-        strips = cut(rows, light.grid, OWN_POSITIONS, halo, self.threads)
-        self._in_threads(lambda strip, own: work(strip, own, light, *arguments), strips, stages)
-
-    def _in_threads(self, work, items, stages) -> None:
-        """work(item, stages) for all items, one thread for each."""
-
-        def alone(item) -> Stages:
+        def alone(job) -> Stages:
             torch.set_num_threads(1)  # for this thread
             own = Stages()
             with torch.inference_mode():
-                work(item, own)
+                job(own)
             return own
 
         started = time.perf_counter()
-        parts = list(self._pool.map(alone, items))
+        parts = list(self._pool.map(alone, jobs))
         stages.add_concurrent(time.perf_counter() - started, parts)
 
-    def _take_strip(self, strip, stages, light, canvas, low, top) -> None:
-        """One strip to its place in `low`, which begins at row `top` of the grid."""
+    def _take_strip(self, light, canvas, low, texture, top, strip, stages) -> None:
+        """One strip to its place in `low` and `texture`, which begin at row `top` of the grid."""
         with stages("amplify"):
             mosaic = light.strip(strip.top, strip.bottom)
+        own = slice(strip.first - top, strip.last - top)
         with stages("network"):
-            taken = self._inference.take(mosaic)
-            low[:, :, strip.first - top : strip.last - top] = taken[:, :, strip.own]
+            low[:, :, own] = self._inference.take(mosaic)[:, :, strip.own]
+            mosaic = mosaic[:, :, _pixels(strip.own)]
+            if texture is not None:
+                self._inference.texture(mosaic, texture[_pixels(own)])
         with stages("render"):
-            canvas.measure(strip, mosaic)
+            canvas.measure(strip.first, strip.last, mosaic)
 
-    def _draw_strip(self, strip, stages, light, canvas, features: Features, top) -> None:
+    def _draw_strip(self, light, canvas, features: Features, textures, top, strip, stages) -> None:
         """One strip onto the canvas; `features` begin at row `top` of the grid."""
-        with stages("amplify"):
-            mosaic = light.strip(strip.top, strip.bottom)
-        with stages("network"):
-            drawn = self._inference.draw(features.rows(strip.top - top, strip.bottom - top), mosaic)
-            blocks = STRIDE // drawn.shape[2]  # block rows behind one row of the 1/16 grid
-            drawn = drawn.float()
-            if light.convention == "camera":  # the authors' weights are left as they are
-                soften_borders(drawn)
-            drawn = drawn[strip.own.start * blocks : strip.own.stop * blocks]
-        with stages("render"):
-            canvas.paint(strip, drawn)
-            canvas.finish_one()  # most often an earlier one
+        features, texture = features.rows(strip.top - top, strip.bottom - top), None
+        if self._inference.texture_type is not None:
+            texture = _pixel_rows(textures[strip.top : strip.bottom])
+        height = max(1, BAND_POSITIONS // light.columns)
+        bands = self._inference.draw(features, texture, height)
+        if light.convention == "camera":  # the authors' weights are left as they are
+            bands = softened(bands)
+        for row in range(strip.top, strip.bottom, height):
+            with stages("network"):
+                band = next(bands)
+            first, last = max(row, strip.first), min(row + height, strip.last)
+            if first >= last:
+                continue  # halo
+            blocks = STRIDE // band.shape[2]  # block rows behind one row of the 1/16 grid
+            with stages("render"):
+                canvas.paint(first, last, band[(first - row) * blocks : (last - row) * blocks])
+                canvas.finish_one()  # most often an earlier one
 
     def _finish(self, canvas, stages) -> None:
         with stages("render"):
             while canvas.finish_one():
                 pass
+
+
+def _pixels(rows: slice) -> slice:
+    """Rows of the mosaic behind some rows of the 1/16 grid."""
+    return slice(rows.start * STRIDE, rows.stop * STRIDE)
+
+
+def _pixel_rows(x: torch.Tensor) -> torch.Tensor:
+    """Values of single pixels kept as (1, 256, rows, columns) -> (16 * rows, 16 * columns), the same
+    memory, in which they lie as in the mosaic."""
+    rows, columns = x.shape[2:]
+    return pixels_last(x).view(rows * STRIDE, columns * STRIDE)
 
 
 class _Light:

@@ -8,6 +8,7 @@ work is cut into four steps, so that a frame can be restored in strips, each as 
 of the receptive field is, `widen` goes to 1/8, and `draw` from there to the picture.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -26,15 +27,16 @@ from llpack.packing import CFA_PERIOD, PACK, STRIDE
 
 # Rows of the 1/16 grid that each step needs beyond its own on either side to be exact: one for each
 # 3x3 convolution at that scale; in `widen` six at H/8, two of which make a row of the grid. In `draw`
-# the nearest pixels of the next block must be exact, too, for `soften_borders`: they see one more row
+# the nearest pixels of the next block must be exact, too, for `softened`: they see one more row
 # at H/8 in the last layer, and three at H/4 in the detail path, both within a row of the grid.
 TAKE_HALO = 1
 LOOK_HALO = 3 * DENSE_LAYERS
 WIDEN_HALO = DENSE_LAYERS // 2
 DRAW_HALO = 1
 
-# Steps between blocks up to this height (of 1, as the network encodes) may be the network's own.
-_BORDER_STEP = 0.04
+# A convolution first copies the channels of a dense block that it sees. Copies larger than this would
+# be mapped anew every time, see `machine.keep_freed_memory`.
+_LARGEST_COPY = 30 * 2**20  # bytes
 
 
 class Inference:
@@ -46,7 +48,7 @@ class Inference:
     def __init__(self, network: LLPackNet, precision: torch.dtype = torch.float32):
         self.precision = precision
         self.name = str(precision).removeprefix("torch.")
-        self.activate = network.activate
+        self._activate = torch.sigmoid_ if network.output == "sigmoid" else torch.relu_
         heads = (network.RDBr, network.RDBg1, network.RDBg2, network.RDBb)
         self._heads = self._laid_out(torch.cat([head.weight for head in heads]))
         self._heads_bias = self._laid_out(torch.cat([head.bias for head in heads]))
@@ -89,24 +91,46 @@ class Inference:
         dense = self._last_block.dense(x)
         return Features(self._last_block.visible(dense), self._last_block.fuse(dense, x))
 
-    def draw(self, features: "Features", mosaic: torch.Tensor) -> torch.Tensor:
-        """The picture of a strip, still packed: (h/p, W/p, p, p, 3), encoded as the network gives it.
+    @property
+    def texture_type(self) -> torch.dtype | None:
+        """Type of what `texture` gives; None where there is no detail path, which alone needs it."""
+        return None if self._detail is None else self._detail.texture_type
 
-        features, mosaic : the strip's rows of `widen` and of the mosaic. p is 8, or 4 with the detail
+    def texture(self, mosaic: torch.Tensor, into: torch.Tensor) -> None:
+        """Write the mosaic (1, 1, h, W) as the detail path sees it, (h, W)."""
+        self._detail.texture(mosaic[0, 0], into)
+
+    def draw(
+        self, features: "Features", texture: torch.Tensor | None, rows: int
+    ) -> Iterator[torch.Tensor]:
+        """The picture of a strip, still packed, in bands of `rows` rows of the 1/16 grid from top to
+        bottom: float32 (h/p, W/p, p, p, 3), encoded as the network gives it.
+
+        features, texture : the strip's rows of `widen` and of `texture`. p is 8, or 4 with the detail
         path; axes are block row, block column, row and column in the block, colour.
         """
-        packed = self.activate(self._last(features.fused))
-        if self._detail is None:
-            return pixels_last(packed).unflatten(2, (PACK, PACK, 3))
-        # Both meet at H/4: the colours of one pixel lie side by side in either.
-        picture = self._detail.correction(mosaic, features.dense)  # (h/4, W/4, 48)
-        blocks = split_blocks(picture)
-        blocks += pixels_last(packed).view(blocks.shape)
-        return picture.unflatten(2, (DETAIL_PACK, DETAIL_PACK, 3))
+        coarse = self._last.seen(features.fused)
+        fine = None if self._detail is None else self._detail.seen(texture, features.dense)
+        height = features.fused.shape[2]
+        for first in range(0, height, 2 * rows):
+            last = min(first + 2 * rows, height)
+            packed = self._activate(self._last(coarse[:, :, first : last + 2])).float()
+            if self._detail is None:
+                yield pixels_last(packed).unflatten(2, (PACK, PACK, 3))
+                continue
+            # Both meet at H/4: the colours of one pixel lie side by side in either.
+            picture = self._detail(fine[:, :, 2 * first : 2 * last + 2]).float()
+            blocks = split_blocks(picture)
+            blocks += pixels_last(packed).view(blocks.shape)
+            yield picture.unflatten(2, (DETAIL_PACK, DETAIL_PACK, 3))
 
     def __call__(self, mosaic: torch.Tensor) -> torch.Tensor:
         """A whole mosaic at once, both sides multiples of 16: (1, 3, H, W)."""
-        packed = self.draw(self.widen(self.look(self.take(mosaic))), mosaic)
+        features, texture = self.widen(self.look(self.take(mosaic))), None
+        if self.texture_type:
+            texture = torch.empty(mosaic.shape[2:], dtype=self.texture_type)
+            self.texture(mosaic, texture)
+        [packed] = self.draw(features, texture, mosaic.shape[2] // STRIDE)
         return packed.permute(4, 0, 2, 1, 3).reshape(1, 3, *mosaic.shape[2:])
 
 
@@ -155,6 +179,12 @@ def _packed_planes(mosaic: torch.Tensor) -> torch.Tensor:
     return channels_first(pixels.permute(0, 3, 2, 5, 1, 4).reshape(rows, columns, -1))
 
 
+def framed(x: torch.Tensor) -> torch.Tensor:
+    """(1, C, h, w) -> (1, C, h + 2, w + 2), zeros around it: a convolution's padding, there already, so
+    that rows can be convolved by themselves."""
+    return F.pad(x, (1, 1, 1, 1))
+
+
 def split_blocks(x: torch.Tensor) -> torch.Tensor:
     """(2 * h, 2 * w, C) -> (h, w, 2, 2, C), the same memory: a pixel shuffle undone, whose runs of C
     values stay together."""
@@ -191,35 +221,18 @@ def detail_layers(network: DetailNet) -> list[tuple[torch.Tensor, torch.Tensor]]
     ]
 
 
-def soften_borders(packed: torch.Tensor) -> None:
-    """Turn low steps between neighbouring blocks of 8x8 pixels into ramps, in place.
-
-    Each block is drawn from features of its own, and noise makes these differ a little from block to
-    block: a grid that can be seen in smooth areas. A step that is high is the picture's and stays.
-
-    packed : (h/p, W/p, p, p, 3), see `draw`
-    """
-    blocks, side = PACK // packed.shape[2], packed.shape[2]
-    for axis in (0, 1):
-        along = packed.transpose(0, axis)
-        before, after = along[blocks - 1 : -1 : blocks], along[blocks::blocks]
-        inner = 2 + axis
-        near, far = before.select(inner, side - 1), before.select(inner, side - 2)
-        next_near, next_far = after.select(inner, 0), after.select(inner, 1)
-        step = next_near - near
-        step.mul_((1 - step.abs() / _BORDER_STEP).clamp_(min=0))
-        for pixels, share in ((near, 3), (far, 1), (next_near, -3), (next_far, -1)):
-            pixels.add_(step, alpha=share / 8)
-
-
 class _Convolution:
-    """A 3x3 convolution with padding, (1, C, h, w) -> (1, D, h, w)."""
+    """A 3x3 convolution of (1, C, h, w), framed by zeros already or with a padding."""
 
-    def __init__(self, owner: Inference, weight: torch.Tensor, bias: torch.Tensor):
+    def __init__(self, owner: Inference, weight: torch.Tensor, bias: torch.Tensor, padding: int = 0):
         self._weight, self._bias = owner._laid_out(weight), owner._laid_out(bias)
+        self._padding = padding
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(x, self._weight, self._bias, padding=1)
+        return F.conv2d(x, self._weight, self._bias, padding=self._padding)
+
+    def seen(self, x: torch.Tensor) -> torch.Tensor:
+        return framed(x)
 
 
 class _Dense:
@@ -230,13 +243,19 @@ class _Dense:
         self._fuse = owner._as_matrix(block.conv_1x1.weight)
 
     def dense(self, x: torch.Tensor) -> torch.Tensor:
-        channels = x.shape[1]
-        shape = (1, channels + GROWTH * DENSE_LAYERS, *x.shape[2:])
-        features = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+        channels, height, width = x.shape[1:]
+        shape = (1, channels + GROWTH * DENSE_LAYERS, height + 2, width)
+        padded = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+        padded[:, :, 0 :: height + 1] = 0
+        features = padded[:, :, 1:-1]
         features[:, :channels] = x
         for weight in self._layers:
-            grown = F.conv2d(features[:, :channels], weight, padding=1)
-            torch.clamp_min(grown, 0, out=features[:, channels : channels + GROWTH])
+            rows = max(1, _LARGEST_COPY // (width * channels * x.element_size()))
+            for first in range(0, height, rows):
+                last = min(first + rows, height)
+                grown = F.conv2d(padded[:, :channels, first : last + 2], weight, padding=(0, 1))
+                into = features[:, channels : channels + GROWTH, first:last]
+                torch.clamp_min(grown, 0, out=into)
             channels += GROWTH
         return features
 
@@ -251,23 +270,34 @@ class _Detail:
     """The detail path, with colours side by side and without the copies of shuffles."""
 
     def __init__(self, network: DetailNet, owner: Inference):
-        guide, *layers = detail_layers(network)
+        guide, *layers, last = detail_layers(network)
         self._guide = owner._as_matrix(guide[0])
         self._guide_bias = owner._laid_out(guide[1])
-        self._layers = [_Convolution(owner, *layer) for layer in layers]
+        self._layers = [_Convolution(owner, *layer, padding=1) for layer in layers]
+        self._last = _Convolution(owner, *last)
 
-    def correction(self, mosaic: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """(h/4, W/4, 48): what `mosaic` (1, 1, h, W) adds, block row and column, then colour."""
+    def __call__(self, seen: torch.Tensor) -> torch.Tensor:
+        """(h/4, W/4, 48): what is added, block row and column, then colour, of rows of `seen`."""
+        return pixels_last(self._last(seen))
+
+    @property
+    def texture_type(self) -> torch.dtype:
+        return self._guide.dtype
+
+    def texture(self, mosaic: torch.Tensor, into: torch.Tensor) -> None:
+        into.copy_(compress(mosaic))
+
+    def seen(self, texture: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """What the last convolution sees: (1, 32, h/4 + 2, W/4 + 2)."""
         guide = _pointwise(features, self._guide, self._guide_bias)
         cells = DETAIL_PACK**2
-        height, width = (side // DETAIL_PACK for side in mosaic.shape[2:])
+        height, width = (side // DETAIL_PACK for side in texture.shape)
         x = torch.empty(height, width, 2 * cells, dtype=guide.dtype)
         blocks = split_blocks(x[..., :cells])
         blocks.copy_(guide.view(blocks.shape))
-        seen = compress(mosaic.to(x.dtype)).view(height, DETAIL_PACK, width, DETAIL_PACK)
-        x[..., cells:].unflatten(2, (DETAIL_PACK, DETAIL_PACK)).copy_(seen.transpose(1, 2))
+        pixels = texture.view(height, DETAIL_PACK, width, DETAIL_PACK).transpose(1, 2)
+        x[..., cells:].unflatten(2, (DETAIL_PACK, DETAIL_PACK)).copy_(pixels)
         x = channels_first(x)
-        *grown, last = self._layers
-        for layer in grown:
+        for layer in self._layers:
             x = layer(x).relu_()
-        return pixels_last(last(x))
+        return framed(x)

@@ -73,7 +73,7 @@ class LatestRows:
 
     def forget(self, before: int) -> None:
         """Free all rows before row number `before`."""
-        if before > self._first:
+        if before > self._first and self._kept is not None:
             self._kept = self._kept[:, :, before - self._first :].clone()
             self._first = before
 

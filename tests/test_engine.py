@@ -11,6 +11,7 @@ import pytest
 import torch
 from area_formula import with_measured_light
 from conftest import COLOR_MATRIX
+from softening_formula import with_ramps
 from tiny_weights import random_tensors
 from torch import nn
 
@@ -20,7 +21,6 @@ from llpack.area_light import doubt
 from llpack.colour import camera_to_srgb
 from llpack.engine import Restorer, Stages, checked_amplification, plain_picture
 from llpack.errors import LlpackError
-from llpack.inference import soften_borders
 from llpack.metadata import Exif
 from llpack.network import DetailNet, LLPackNet
 from llpack.packing import pad_to_stride
@@ -103,29 +103,6 @@ def restorer(network) -> Restorer:
     return restorer_with(network)
 
 
-def softened(encoded: np.ndarray, axis: int) -> np.ndarray:
-    """Low steps between blocks of 8 pixels as ramps, pixel by pixel: (H, W, 3) along an axis."""
-    lines = np.moveaxis(encoded.copy(), axis, 0)
-    for border in range(8, len(lines) - 1, 8):
-        step = lines[border] - lines[border - 1]
-        step = step * np.maximum(0, 1 - np.abs(step) / 0.04)
-        for pixel, share in ((-2, 1 / 8), (-1, 3 / 8), (0, -3 / 8), (1, -1 / 8)):
-            lines[border + pixel] += share * step
-    return np.moveaxis(lines, 0, axis)
-
-
-def test_a_low_step_becomes_a_ramp_and_a_high_one_stays():
-    low, high = (np.repeat([0.2, 0.2 + height], 8)[None, None] for height in (0.001, 0.2))
-    packed = [
-        torch.from_numpy(x).reshape(1, 2, 1, 8, 1).expand(1, 2, 8, 8, 3).clone() for x in (low, high)
-    ]
-    for blocks in packed:
-        soften_borders(blocks)
-    line = packed[0][0, :, 3, :, 1].reshape(-1).numpy()
-    np.testing.assert_allclose(1000 * np.diff(line)[5:10], [0.125, 0.25, 0.25, 0.25, 0.125], atol=0.03)
-    np.testing.assert_array_equal(packed[1][0, :, 3, :, 1].reshape(-1), high.ravel())
-
-
 @pytest.mark.parametrize("size", [(64, 64), (96, 128), (66, 70), (78, 130)])
 @pytest.mark.parametrize("bits", [8, 16])
 def test_a_picture_is_network_then_rendering(restorer, network, size, bits):
@@ -136,7 +113,7 @@ def test_a_picture_is_network_then_rendering(restorer, network, size, bits):
     mosaic = pad_to_stride(mosaic)[0, 0].numpy()
     encoded = drawn_whole(network, mosaic)
     assert encoded.min() < 0 < 1 < encoded.max()  # the detail path goes beyond black and white
-    encoded = softened(softened(encoded, 0), 1)
+    encoded = with_ramps(encoded)
     light = with_measured_light(encoded.clip(0, 1) ** 2, mosaic, doubt(frame, 50).numpy(), 4)
     expected = display_codes(light, frame, bits)[: size[0], : size[1]]
     assert picture.dtype == (np.uint8 if bits == 8 else np.uint16)
@@ -149,7 +126,9 @@ def test_a_picture_is_network_then_rendering(restorer, network, size, bits):
 def cut_into_strips(monkeypatch):
     monkeypatch.setattr(engine, "LOOK_POSITIONS", 1)  # 36 rows of the 1/16 grid, the least
     monkeypatch.setattr(engine, "WIDEN_POSITIONS", 1)
-    monkeypatch.setattr(engine, "OWN_POSITIONS", 1)  # 4 rows
+    monkeypatch.setattr(engine, "TAKE_POSITIONS", 1)  # 4 rows
+    monkeypatch.setattr(engine, "DRAW_POSITIONS", 1)
+    monkeypatch.setattr(engine, "BAND_POSITIONS", 1)
 
 
 @pytest.mark.parametrize("size", [(1280, 64), (1286, 70)])

@@ -214,7 +214,11 @@ def test_draw_halo_covers_the_receptive_field(kind):
         impulse(16, 2 * rows, 8, source=source, side=2),
     )
     mosaic = impulse(1, rows * STRIDE, 4 * STRIDE, source=source, side=STRIDE)
-    drawn = inference.draw(features, mosaic)
+    texture = None
+    if inference.texture_type:
+        texture = torch.empty(mosaic.shape[2:], dtype=inference.texture_type)
+        inference.texture(mosaic, texture)
+    [drawn] = inference.draw(features, texture, rows)
     pixel_rows = drawn.permute(0, 2, 1, 3, 4).flatten(0, 1).flatten(1)
     changed = pixel_rows.any(1).nonzero()[:, 0]
     assert changed.min() < source * STRIDE and changed.max() >= (source + 1) * STRIDE
