@@ -67,9 +67,9 @@ class AreaLight:
         # The picture ends at 1, so nothing above is missing.
         self._light[:3, first:last] = _mosaic_averages(mosaic).clamp_(max=1) @ self._across
 
-    def draw(self, first: int, last: int, light: torch.Tensor) -> None:
-        """Note what the network made of some rows: (h/p, W/p, p, p, 3), within 0..1."""
-        averages = _picture_averages(light) @ self._across
+    def draw(self, first: int, last: int, averages: torch.Tensor) -> None:
+        """Note what the network made of some rows: `picture_averages`, within 0..1."""
+        averages = averages @ self._across
         with self._lock:
             self._light[3:, first:last] = averages
             self._is_drawn[first:last] = b"\1" * (last - first)
@@ -119,7 +119,7 @@ def _mosaic_averages(mosaic: torch.Tensor) -> torch.Tensor:
     return torch.stack([red, green, blue]) / cells**2
 
 
-def _picture_averages(light: torch.Tensor) -> torch.Tensor:
+def picture_averages(light: torch.Tensor) -> torch.Tensor:
     """(3, rows, columns) of a picture (h/p, W/p, p, p, 3)."""
     height, width, factor = light.shape[:3]
     blocks = STRIDE // factor

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -103,22 +104,6 @@ def case_network(
     }
 
 
-def case_network_paper(path: Path, repeats: int) -> dict:
-    return case_network(path, repeats, "paper")
-
-
-def case_network_float32(path: Path, repeats: int) -> dict:
-    return case_network(path, repeats, precision="float32")
-
-
-def case_network_bfloat16(path: Path, repeats: int) -> dict:
-    return case_network(path, repeats, precision="bfloat16")
-
-
-def case_network_paper_float32(path: Path, repeats: int) -> dict:
-    return case_network(path, repeats, "paper", "float32")
-
-
 def case_eager(path: Path, repeats: int) -> dict:
     """The paper's network as its authors run it: plain float32 PyTorch on the whole frame."""
     import torch
@@ -166,18 +151,6 @@ def case_whole(
     return {"seconds": seconds, "held_mib": frame.mosaic.size * (2 + 3) / 2**20}
 
 
-def case_whole_paper(path: Path, repeats: int) -> dict:
-    return case_whole(path, repeats, "paper")
-
-
-def case_whole_bfloat16(path: Path, repeats: int) -> dict:
-    return case_whole(path, repeats, precision="bfloat16")
-
-
-def case_whole_float32(path: Path, repeats: int) -> dict:
-    return case_whole(path, repeats, precision="float32")
-
-
 def case_plain(path: Path, repeats: int) -> dict:
     """File on disk to JPEG on disk, the authors' pipeline written out plainly."""
     from llpack.peers import plain_pipeline
@@ -187,10 +160,22 @@ def case_plain(path: Path, repeats: int) -> dict:
     return {"seconds": median_seconds(lambda: plain_pipeline(network, path, target, RATIO), repeats)}
 
 
+# In the order in which they run: what is compared stands close together, as machines drift.
 CASES = {
-    name.removeprefix("case_"): function
-    for name, function in list(globals().items())
-    if name.startswith("case_")
+    "import": case_import,
+    "unet": case_unet,
+    "whole_paper": partial(case_whole, weights="paper"),
+    "network_paper": partial(case_network, weights="paper"),
+    "eager": case_eager,
+    "network": case_network,
+    "whole": case_whole,
+    "plain": case_plain,
+    "whole_bfloat16": partial(case_whole, precision="bfloat16"),
+    "network_bfloat16": partial(case_network, precision="bfloat16"),
+    "limit": case_limit,
+    "network_paper_float32": partial(case_network, weights="paper", precision="float32"),
+    "network_float32": partial(case_network, precision="float32"),
+    "whole_float32": partial(case_whole, precision="float32"),
 }
 
 

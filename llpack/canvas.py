@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import torch
 
-from llpack.area_light import AreaLight, doubt
+from llpack.area_light import AreaLight, doubt, picture_averages
 from llpack.packing import STRIDE
 from llpack.raw import RawFrame
 from llpack.rendering import place_strip, render_packed, to_codes, unpack_codes, upright_size
@@ -52,9 +52,10 @@ class Canvas:
             codes = to_codes(drawn.clamp_(0, 1).mul_(2**self._bits - 1), self._bits)
             self._place(first, last, unpack_codes(codes))
             return
-        for row, light in enumerate(drawn.split(STRIDE // drawn.shape[2]), first):
-            # One row of the grid after the other: it stays in the cache.
-            self._areas.draw(row, row + 1, light.clamp_(0, 1).square_())
+        # One row of the grid after the other: it stays in the cache.
+        rows = drawn.split(STRIDE // drawn.shape[2])
+        averages = [picture_averages(light.clamp_(0, 1).square_()) for light in rows]
+        self._areas.draw(first, last, torch.cat(averages, 1))
         with self._lock:
             self._waiting.append((first, last, drawn))
 

@@ -91,7 +91,8 @@ def render_strip(camera_rgb: torch.Tensor, camera_to_srgb: np.ndarray, *, bits: 
     rows = max(1, _BLOCK_PIXELS // width)
     for first in range(0, height, rows):
         clipped = camera_rgb[:, first : first + rows].clamp(0, 1).flatten(1)  # (3, pixels)
-        codes = _display_codes(matrix @ clipped, bits)
+        values = matrix @ clipped
+        codes = _display_codes(values, torch.empty_like(values), bits)
         torch.stack(codes.unbind(), dim=1, out=picture[first : first + rows].view(-1, 3))
     return picture.numpy()
 
@@ -123,12 +124,16 @@ def render_packed(
     every_pixel = torch.eye(3).repeat(1, factor**2)
     blocks, code_blocks = light.flatten(0, 1).flatten(1), codes.flatten(0, 1).flatten(1)
     factors, added = (values.flatten(0, 1) for values in correction)
-    for first in range(0, len(blocks), _BLOCK_PIXELS // factor**2):
-        some = slice(first, first + _BLOCK_PIXELS // factor**2)
-        block = (factors[some] @ every_pixel).mul_(blocks[some])
+    count = _BLOCK_PIXELS // factor**2
+    # The same memory for every part: it is in the cache already.
+    rooms = torch.empty(3, min(count, len(blocks)), blocks.shape[1])
+    for first in range(0, len(blocks), count):
+        some = slice(first, first + count)
+        block, srgb, toe = (room[: len(blocks[some])] for room in rooms)
+        torch.mm(factors[some], every_pixel, out=block).mul_(blocks[some])
         block.addmm_(added[some], every_pixel).clamp_(0, 1)
-        srgb = block.view(-1, 3 * factor) @ row_matrix
-        code_blocks[some] = _display_codes(srgb, bits).view(block.shape)
+        torch.mm(block.view(-1, 3 * factor), row_matrix, out=srgb.view(-1, 3 * factor))
+        code_blocks[some] = _display_codes(srgb, toe, bits)
     return unpack_codes(codes)
 
 
@@ -153,14 +158,14 @@ def _curve_scale(bits: int) -> float:
     return ((2**bits - 1) * (1 + BT709_OFFSET)) ** (1 / BT709_POWER)
 
 
-def _display_codes(light: torch.Tensor, bits: int) -> torch.Tensor:
-    """(2**bits - 1) * bt709_curve(light clipped to 0..1), rounded. `light` comes multiplied by
-    `_curve_scale` and is overwritten.
+def _display_codes(light: torch.Tensor, toe: torch.Tensor, bits: int) -> torch.Tensor:
+    """(2**bits - 1) * bt709_curve(light clipped to 0..1), rounded.
 
-    The power as exp(power * log): half of the time of pow.
+    `light` comes multiplied by `_curve_scale`; it and `toe`, of the same shape, are overwritten. The
+    power as exp(power * log): half of the time of pow.
     """
     top, scale = 2**bits - 1, _curve_scale(bits)
-    toe = light.clamp(0, scale * BT709_TOE)
+    torch.clamp(light, 0, scale * BT709_TOE, out=toe)
     light.clamp_(scale * BT709_TOE, scale).log_().mul_(BT709_POWER).exp_()
     light.add_(toe, alpha=top * BT709_TOE_SLOPE / scale)
     return to_codes(light.add_(0.5 - top * (BT709_OFFSET + _TOE_CODE)), bits)

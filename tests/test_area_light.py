@@ -7,7 +7,7 @@ from area_formula import with_measured_light
 from scipy.ndimage import convolve1d
 from test_engine import dark_frame
 
-from llpack.area_light import REACH, SMOOTHING, AreaLight, doubt
+from llpack.area_light import REACH, SMOOTHING, AreaLight, doubt, picture_averages
 from llpack.banding import pixel_noise
 
 FACTORS = [4, 8]
@@ -32,7 +32,7 @@ def corrected(picture, mosaic, doubt, factor) -> np.ndarray:
     rows, columns = (side // 16 for side in mosaic.shape)
     areas = AreaLight(rows, columns, torch.as_tensor(doubt).float())
     areas.measure(0, rows, torch.from_numpy(mosaic).float()[None, None])
-    areas.draw(0, rows, packed(picture, factor))
+    areas.draw(0, rows, picture_averages(packed(picture, factor)))
     factors, added = (
         part.numpy().repeat(factor, 0).repeat(factor, 1) for part in areas.correction(0, rows, factor)
     )
@@ -103,9 +103,9 @@ def test_light_above_white_is_not_missing():
 def test_rows_are_known_when_all_around_are_drawn():
     areas = AreaLight(40, 6, torch.ones(3))
     strips = [(0, 10), (10, 20), (20, 30), (30, 40)]
-    picture = torch.zeros(40, 24, 4, 4, 3)
+    averages = torch.zeros(3, 10, 6)
     for drawn, known in (((20, 30), []), ((0, 10), []), ((10, 20), [0, 1]), ((30, 40), [0, 1, 2, 3])):
-        areas.draw(*drawn, picture)
+        areas.draw(*drawn, averages)
         assert [i for i, strip in enumerate(strips) if areas.known(*strip)] == known
 
 
@@ -114,7 +114,7 @@ def test_strips_are_the_whole_frame(factor):
     picture, mosaic = random_scene(30, 7)
     areas = AreaLight(30, 7, torch.full((3,), 0.1))
     areas.measure(0, 30, torch.from_numpy(mosaic).float()[None, None])
-    areas.draw(0, 30, packed(picture, factor))
+    areas.draw(0, 30, picture_averages(packed(picture, factor)))
     whole = torch.cat(areas.correction(0, 30, factor), 2)
     blocks = 16 // factor
     for first, last in ((0, 4), (4, 11), (11, 30)):
