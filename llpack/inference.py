@@ -24,6 +24,7 @@ from llpack.network import (
     compress,
 )
 from llpack.packing import CFA_PERIOD, PACK, STRIDE
+from llpack.strips import with_halo
 
 # Rows of the 1/16 grid that each step needs beyond its own on either side to be exact: one for each
 # 3x3 convolution at that scale; in `widen` six at H/8, two of which make a row of the grid. In `draw`
@@ -60,7 +61,7 @@ class Inference:
         """Lay out all convolutions after the first two."""
         self._blocks = [_Dense(block, self) for block in (network.RDB1, network.RDB2, network.RDB3)]
         self._last_block = _Dense(network.final[1], self)
-        self._last = _Convolution(self, *last_layer(network))
+        self._last = _Last(network, self)
         self._detail = _Detail(network, self) if isinstance(network, DetailNet) else None
 
     def _laid_out(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -114,12 +115,12 @@ class Inference:
         height = features.fused.shape[2]
         for first in range(0, height, 2 * rows):
             last = min(first + 2 * rows, height)
-            packed = self._activate(self._last(coarse[:, :, first : last + 2])).float()
+            packed = self._activate(self._last(coarse, first, last)).float()
             if self._detail is None:
                 yield pixels_last(packed).unflatten(2, (PACK, PACK, 3))
                 continue
             # Both meet at H/4: the colours of one pixel lie side by side in either.
-            picture = self._detail(fine[:, :, 2 * first : 2 * last + 2]).float()
+            picture = self._detail(fine, 2 * first, 2 * last).float()
             blocks = split_blocks(picture)
             blocks += pixels_last(packed).view(blocks.shape)
             yield picture.unflatten(2, (DETAIL_PACK, DETAIL_PACK, 3))
@@ -179,10 +180,11 @@ def _packed_planes(mosaic: torch.Tensor) -> torch.Tensor:
     return channels_first(pixels.permute(0, 3, 2, 5, 1, 4).reshape(rows, columns, -1))
 
 
-def framed(x: torch.Tensor) -> torch.Tensor:
-    """(1, C, h, w) -> (1, C, h + 2, w + 2), zeros around it: a convolution's padding, there already, so
-    that rows can be convolved by themselves."""
-    return F.pad(x, (1, 1, 1, 1))
+def with_neighbours(x: torch.Tensor, first: int, last: int) -> torch.Tensor:
+    """Some rows of (1, C, h, w) and one more on either side, for a 3x3 convolution; zeros beyond x."""
+    top, bottom = with_halo(first, last, x.shape[2], 1)
+    rows, missing = x[:, :, top:bottom], (top - (first - 1), last + 1 - bottom)
+    return F.pad(rows, (0, 0, *missing)) if any(missing) else rows
 
 
 def split_blocks(x: torch.Tensor) -> torch.Tensor:
@@ -222,17 +224,29 @@ def detail_layers(network: DetailNet) -> list[tuple[torch.Tensor, torch.Tensor]]
 
 
 class _Convolution:
-    """A 3x3 convolution of (1, C, h, w), framed by zeros already or with a padding."""
+    """A 3x3 convolution of (1, C, h, w)."""
 
-    def __init__(self, owner: Inference, weight: torch.Tensor, bias: torch.Tensor, padding: int = 0):
+    def __init__(self, owner: Inference, weight: torch.Tensor, bias: torch.Tensor, padding=1):
         self._weight, self._bias = owner._laid_out(weight), owner._laid_out(bias)
         self._padding = padding
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return F.conv2d(x, self._weight, self._bias, padding=self._padding)
 
-    def seen(self, x: torch.Tensor) -> torch.Tensor:
-        return framed(x)
+
+class _Last:
+    """The layer before UnPack."""
+
+    def __init__(self, network: LLPackNet, owner: Inference):
+        self._convolution = _Convolution(owner, *last_layer(network), padding=(0, 1))
+
+    def __call__(self, seen: torch.Tensor, first: int, last: int) -> torch.Tensor:
+        """(1, 192, last - first, W/8) of some rows of `seen`."""
+        return self._convolution(with_neighbours(seen, first, last))
+
+    def seen(self, fused: torch.Tensor) -> torch.Tensor:
+        """What it sees of the 16 channels at H/8."""
+        return fused
 
 
 class _Dense:
@@ -273,12 +287,12 @@ class _Detail:
         guide, *layers, last = detail_layers(network)
         self._guide = owner._as_matrix(guide[0])
         self._guide_bias = owner._laid_out(guide[1])
-        self._layers = [_Convolution(owner, *layer, padding=1) for layer in layers]
-        self._last = _Convolution(owner, *last)
+        self._layers = [_Convolution(owner, *layer) for layer in layers]
+        self._last = _Convolution(owner, *last, padding=(0, 1))
 
-    def __call__(self, seen: torch.Tensor) -> torch.Tensor:
-        """(h/4, W/4, 48): what is added, block row and column, then colour, of rows of `seen`."""
-        return pixels_last(self._last(seen))
+    def __call__(self, seen: torch.Tensor, first: int, last: int) -> torch.Tensor:
+        """(last - first, W/4, 48): what is added, block row and column, then colour."""
+        return pixels_last(self._last(with_neighbours(seen, first, last)))
 
     @property
     def texture_type(self) -> torch.dtype:
@@ -288,7 +302,7 @@ class _Detail:
         into.copy_(compress(mosaic))
 
     def seen(self, texture: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """What the last convolution sees: (1, 32, h/4 + 2, W/4 + 2)."""
+        """What the last convolution sees: (1, 32, h/4, W/4)."""
         guide = _pointwise(features, self._guide, self._guide_bias)
         cells = DETAIL_PACK**2
         height, width = (side // DETAIL_PACK for side in texture.shape)
@@ -300,4 +314,4 @@ class _Detail:
         x = channels_first(x)
         for layer in self._layers:
             x = layer(x).relu_()
-        return framed(x)
+        return x

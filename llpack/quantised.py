@@ -19,10 +19,10 @@ from llpack.inference import (
     Inference,
     channels_first,
     detail_layers,
-    framed,
     last_layer,
     pixels_last,
     split_blocks,
+    with_neighbours,
 )
 from llpack.network import (
     COMPRESSION,
@@ -109,7 +109,7 @@ class _Convolution:
         into: _Codes | None = None,
         *,
         relu: bool = False,
-        padding: int = 0,
+        padding: tuple[int, int] = (0, 0),
     ):
         weight = weight.detach() * codes.step[:, None, None]
         scale = weight.abs().amax((1, 2, 3)).clamp(min=1e-12) / _WEIGHT_TOP
@@ -124,7 +124,7 @@ class _Convolution:
         self._zero = torch.zeros(len(scale), dtype=torch.int64)
         self._type = torch.float32 if into is None else torch.uint8
         self._relu = "relu" if relu else "none"
-        self._shape = [1, 1], [padding, padding], [1, 1], 1  # stride, padding, dilation, groups
+        self._shape = [1, 1], list(padding), [1, 1], 1  # stride, padding, dilation, groups
         self._weight = torch.ops.onednn.qconv_prepack(
             whole.to(torch.int8), scale, 1.0, 0, *self._shape, None
         )
@@ -197,11 +197,12 @@ class _Last:
         self._codes = _Codes.of_range(limits)
         self._convolution = _Convolution(*last_layer(network), self._codes)
 
-    def __call__(self, seen: torch.Tensor) -> torch.Tensor:
-        return self._convolution(seen)
+    def __call__(self, seen: torch.Tensor, first: int, last: int) -> torch.Tensor:
+        return self._convolution(seen[:, :, first : last + 2])
 
-    def seen(self, x: torch.Tensor) -> torch.Tensor:
-        pixels = pixels_last(x)
+    def seen(self, fused: torch.Tensor) -> torch.Tensor:
+        """Its codes, framed."""
+        pixels = pixels_last(fused)
         framed = self._codes.framed(*pixels.shape[:2])
         framed[1:-1, 1:-1] = self._codes.encode(pixels)
         return channels_first(framed)
@@ -227,12 +228,13 @@ class _Detail:
         self._first, self._second, self._third = (
             _Convolution(*layer, seen, into, relu=into is not None, padding=padding)
             for layer, seen, into, padding in zip(
-                layers, (self._inputs, *grown), (*grown, None), (0, 1, 0), strict=True
+                layers, (self._inputs, *grown), (*grown, None), ((0, 0), (1, 1), (0, 1)), strict=True
             )
         )
 
-    def __call__(self, seen: torch.Tensor) -> torch.Tensor:
-        return pixels_last(self._third(seen))
+    def __call__(self, seen: torch.Tensor, first: int, last: int) -> torch.Tensor:
+        # Where it needs zeros around, it gets code 0: no channel has values below after a ReLU.
+        return pixels_last(self._third(with_neighbours(seen, first, last)))
 
     def seen(self, texture: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         guide = pixels_last(self._guide(features)[..., 1:-1])
@@ -245,7 +247,7 @@ class _Detail:
         blocks.copy_(guide.contiguous().view(torch.int32).view(blocks.shape))
         words = texture.view(torch.int32).view(height, DETAIL_PACK, width)
         inner[..., cells // 4 :] = words.transpose(1, 2)
-        return framed(self._second(self._first(channels_first(codes))))
+        return self._second(self._first(channels_first(codes)))
 
     def texture(self, mosaic: torch.Tensor, into: torch.Tensor) -> None:
         """Write the codes of `compress(mosaic)`, (h, W), a few rows at a time."""
