@@ -115,15 +115,15 @@ class Inference:
         height = features.fused.shape[2]
         for first in range(0, height, 2 * rows):
             last = min(first + 2 * rows, height)
-            packed = self._activate(self._last(coarse, first, last)).float()
+            packed = self._activate(self._last(coarse, first, last))
             if self._detail is None:
-                yield pixels_last(packed).unflatten(2, (PACK, PACK, 3))
+                yield pixels_last(packed).float().unflatten(2, (PACK, PACK, 3))
                 continue
             # Both meet at H/4: the colours of one pixel lie side by side in either.
-            picture = self._detail(fine, 2 * first, 2 * last).float()
+            picture = self._detail(fine, 2 * first, 2 * last)
             blocks = split_blocks(picture)
             blocks += pixels_last(packed).view(blocks.shape)
-            yield picture.unflatten(2, (DETAIL_PACK, DETAIL_PACK, 3))
+            yield picture.float().unflatten(2, (DETAIL_PACK, DETAIL_PACK, 3))
 
     def __call__(self, mosaic: torch.Tensor) -> torch.Tensor:
         """A whole mosaic at once, both sides multiples of 16: (1, 3, H, W)."""
