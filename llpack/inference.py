@@ -49,6 +49,7 @@ class Inference:
     def __init__(self, network: LLPackNet, precision: torch.dtype = torch.float32):
         self.precision = precision
         self.name = str(precision).removeprefix("torch.")
+        # `network.activate`, in place
         self._activate = torch.sigmoid_ if network.output == "sigmoid" else torch.relu_
         heads = (network.RDBr, network.RDBg1, network.RDBg2, network.RDBb)
         self._heads = self._laid_out(torch.cat([head.weight for head in heads]))
@@ -128,7 +129,7 @@ class Inference:
     def __call__(self, mosaic: torch.Tensor) -> torch.Tensor:
         """A whole mosaic at once, both sides multiples of 16: (1, 3, H, W)."""
         features, texture = self.widen(self.look(self.take(mosaic))), None
-        if self.texture_type:
+        if self.texture_type is not None:
             texture = torch.empty(mosaic.shape[2:], dtype=self.texture_type)
             self.texture(mosaic, texture)
         [packed] = self.draw(features, texture, mosaic.shape[2] // STRIDE)

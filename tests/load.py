@@ -37,7 +37,7 @@ AMPLIFICATION = 100.0  # the same for all, so that pictures can be compared
 SIZES = ((128, 192), (512, 768), (1024, 1536), (2848, 4256))
 SHARES = (4, 3, 2, 1)  # how often each size is sent
 GROWTH_MIB, MOST_MIB, SOAK_GROWTH_MIB = 150, 3072, 30
-MORE_FILES = 10  # sockets that are being closed
+MORE_FILES = 10  # a few may come and go
 ABANDONED_BYTES = 400_000
 KEEP_S, SWEEP_S = 60, 5
 PROGRAM = f"""
@@ -226,16 +226,17 @@ def run(server: Server, folder: Path, options) -> int:
     seconds = time.perf_counter() - started
     still_right = all(restore(single, path) == hash_ for path, hash_ in alone.items())
     single.close()
-    after_mib, after_files = server.mib(), server.open_files()
+    after_mib = server.mib()
     peak_mib = server.mib("VmHWM")
     for outcome, count in outcomes.most_common():
         print(f"{count:5}  {outcome}")
     print(f"{seconds:.1f} s, {options.requests / seconds:.2f} requests a second")
     print(f"memory: {before_mib:.0f} MiB before, {after_mib:.0f} after, {peak_mib:.0f} at most")
     growth = growth_mib(visit.mib)
-    print(f"open files of the server: {before_files} before, {after_files} after")
     print(f"the server still gives the right pictures: {'yes' if still_right else 'NO'}")
     left = wait_for_the_sweep(folder / "server", at_start)
+    after_files = server.open_files()  # by now the visitors' connections have been closed
+    print(f"open files of the server: {before_files} before, {after_files} after")
     print(f"temporary files: {len(at_start)} at the start, {len(left)} more or fewer afterwards")
     for path in sorted(left):
         print(f"       {'left' if path.exists() else 'missing'}: {path.name}")

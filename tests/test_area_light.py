@@ -10,7 +10,7 @@ from test_engine import dark_frame
 from llpack.area_light import REACH, SMOOTHING, AreaLight, doubt, picture_averages
 from llpack.banding import pixel_noise
 
-FACTORS = [4, 8]
+FACTORS = [4, 8]  # sides of the blocks that are packed: with the detail path, and without
 
 
 def packed(picture: np.ndarray, factor: int) -> torch.Tensor:

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrize
 
+from llpack import inference as inference_module
 from llpack.inference import (
     DRAW_HALO,
     LOOK_HALO,
@@ -256,3 +257,20 @@ def test_half_the_bits_cost_less_than_a_code():
     assert exact.std() > 0.05
     assert off.mean() < 1 / 255
     assert off.quantile(0.99) < 2 / 255
+
+
+@torch.inference_mode()
+def test_a_dense_block_in_parts_is_the_whole(detail_net, monkeypatch):
+    mosaic = torch.randn(1, 1, 96, 128, generator=torch.Generator().manual_seed(5))
+    whole = Inference(detail_net)(mosaic)
+    convolved, conv2d = [], inference_module.F.conv2d
+    monkeypatch.setattr(
+        inference_module.F, "conv2d", lambda *a, **k: convolved.append(0) or conv2d(*a, **k)
+    )
+    counts = []
+    for largest in (inference_module._LARGEST_COPY, 1):
+        monkeypatch.setattr(inference_module, "_LARGEST_COPY", largest)
+        convolved.clear()
+        torch.testing.assert_close(Inference(detail_net)(mosaic), whole, rtol=1e-4, atol=2e-4)
+        counts.append(len(convolved))
+    assert counts[1] - counts[0] == 6 * (3 * 5 + 11)  # rows of six layers: three blocks of 6, one of 12

@@ -4,17 +4,9 @@ import numpy as np
 import pytest
 import torch
 from softening_formula import with_ramps
+from test_area_light import FACTORS, packed
 
 from llpack.softening import softened
-
-SIDES = (4, 8)  # of what is packed together: with the detail path, and without
-
-
-def packed(picture: np.ndarray, side: int) -> torch.Tensor:
-    """(H, W, 3) -> (H / p, W / p, p, p, 3)"""
-    height, width = picture.shape[:2]
-    blocks = picture.reshape(height // side, side, width // side, side, 3).swapaxes(1, 2)
-    return torch.from_numpy(np.ascontiguousarray(blocks, np.float32))
 
 
 def unpacked(blocks: torch.Tensor) -> np.ndarray:
@@ -28,7 +20,7 @@ def in_bands(picture: np.ndarray, side: int, heights: list[int]) -> np.ndarray:
     return np.concatenate([unpacked(band) for band in softened(packed(picture, side).split(rows))])
 
 
-@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("side", FACTORS)
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_low_step_becomes_a_ramp_and_a_high_one_stays(side, axis):
     for height, expected in (
@@ -41,7 +33,7 @@ def test_a_low_step_becomes_a_ramp_and_a_high_one_stays(side, axis):
         np.testing.assert_allclose(np.diff(found)[4:11] / height, expected, atol=0.03)
 
 
-@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("side", FACTORS)
 @pytest.mark.parametrize("heights", [[64], [16, 16, 16, 16], [48, 16], [16, 32, 16]])
 @pytest.mark.parametrize("width", [16, 80])
 def test_bands_are_the_whole_picture(side, heights, width):
