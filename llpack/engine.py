@@ -42,7 +42,7 @@ from llpack.weights import Weights, load_weights
 # and each thread has a strip of its own. What is drawn goes on in bands, of which few wait at a time on
 # the way to the finished picture.
 LOOK_POSITIONS = 48_000
-WIDEN_POSITIONS = 20_000
+WIDEN_POSITIONS = 26_000
 TAKE_POSITIONS = 4_000
 DRAW_POSITIONS = 6_000
 BAND_POSITIONS = 3_000

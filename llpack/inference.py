@@ -1,15 +1,17 @@
 """The network as it runs on a CPU: same weights, same results as `network`, less memory traffic.
 
 Three changes to the computation, none to the function: the four heads are one grouped convolution,
-a dense block writes each layer into one buffer instead of concatenating six times, and the picture
-stays packed, in the memory order of the last convolution, until it has been rendered to bytes. The
-work is cut into four steps, so that a frame can be restored in strips, each as tall as suits it:
-`take` packs the mosaic, `look` is the body of the network at 1/16 of the resolution, where nearly all
-of the receptive field is, `widen` goes to 1/8, and `draw` from there to the picture.
+a layer of a dense block adds up a convolution of each layer before it instead of one of all of them
+side by side, and the picture stays packed, in the memory order of the last convolution, until it has
+been rendered to bytes. The work is cut into four steps, so that a frame can be restored in strips,
+each as tall as suits it: `take` packs the mosaic, `look` is the body of the network at 1/16 of the
+resolution, where nearly all of the receptive field is, `widen` goes to 1/8, and `draw` from there to
+the picture.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch.nn import functional as F
@@ -24,7 +26,6 @@ from llpack.network import (
     compress,
 )
 from llpack.packing import CFA_PERIOD, PACK, STRIDE
-from llpack.strips import with_halo
 
 # Rows of the 1/16 grid that each step needs beyond its own on either side to be exact: one for each
 # 3x3 convolution at that scale; in `widen` six at H/8, two of which make a row of the grid. In `draw`
@@ -34,10 +35,6 @@ TAKE_HALO = 1
 LOOK_HALO = 3 * DENSE_LAYERS
 WIDEN_HALO = DENSE_LAYERS // 2
 DRAW_HALO = 1
-
-# A convolution first copies the channels of a dense block that it sees. Copies larger than this would
-# be mapped anew every time, see `machine.keep_freed_memory`.
-_LARGEST_COPY = 30 * 2**20  # bytes
 
 
 class Inference:
@@ -49,13 +46,16 @@ class Inference:
     def __init__(self, network: LLPackNet, precision: torch.dtype = torch.float32):
         self.precision = precision
         self.name = str(precision).removeprefix("torch.")
-        # `network.activate`, in place
-        self._activate = torch.sigmoid_ if network.output == "sigmoid" else torch.relu_
+        # `network.activate`, with a place to write to
+        sigmoid = network.output == "sigmoid"
+        self._activate = torch.sigmoid if sigmoid else partial(torch.clamp_min, min=0)
         heads = (network.RDBr, network.RDBg1, network.RDBg2, network.RDBb)
-        self._heads = self._laid_out(torch.cat([head.weight for head in heads]))
-        self._heads_bias = self._laid_out(torch.cat([head.bias for head in heads]))
-        self._squeeze = self._as_matrix(network.before_identity.weight)
-        self._after = self._as_matrix(network.after_rdb.weight).chunk(3)
+        weight, bias = (
+            torch.cat([getattr(head, name) for head in heads]) for name in ("weight", "bias")
+        )
+        self._heads = _Convolution(self, [weight], bias, padding=(1, 1), groups=4, relu=True)
+        self._squeeze = _Convolution(self, [network.before_identity.weight])
+        self._after = [_Convolution(self, [part]) for part in network.after_rdb.weight.chunk(3, 1)]
         self._prepare(network)
 
     def _prepare(self, network: LLPackNet) -> None:
@@ -69,29 +69,24 @@ class Inference:
         tensor = tensor.detach().to(self.precision)
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
-    def _as_matrix(self, weight: torch.Tensor) -> torch.Tensor:
-        """(C, D) of the weight (D, C, 1, 1) of a 1x1 convolution, see `_pointwise`."""
-        return weight.detach()[:, :, 0, 0].T.to(self.precision).contiguous()
-
     def take(self, mosaic: torch.Tensor) -> torch.Tensor:
         """(1, 1, h, W) amplified mosaic -> (1, 64, h/16, W/16); h and W multiples of 16."""
-        planes = _packed_planes(mosaic.to(self.precision))
-        seen = F.conv2d(planes, self._heads, self._heads_bias, padding=1, groups=4).relu_()
-        return channels_first(_pointwise(seen, self._squeeze))
+        return self._squeeze(self._heads(_packed_planes(mosaic.to(self.precision))))
 
     def look(self, low: torch.Tensor) -> torch.Tensor:
         """The network's body: (1, 64, h/16, W/16) from `take`, to the same shape."""
-        x, fused = low, pixels_last(low)
+        x, fused = low, low.clone()
         for block, after in zip(self._blocks, self._after, strict=True):
             x = block.fuse(block.dense(x), x)
-            fused = _pointwise(x, after, fused)  # the authors' `after_rdb`, block by block
-        return channels_first(fused)
+            after(x, onto=fused)  # the authors' `after_rdb`, block by block
+        return fused
 
     def widen(self, low: torch.Tensor) -> "Features":
         """(1, 64, h/16, W/16) from `look` -> what `draw` draws from."""
         x = F.pixel_shuffle(low, 2).contiguous(memory_format=torch.channels_last)
         dense = self._last_block.dense(x)
-        return Features(self._last_block.visible(dense), self._last_block.fuse(dense, x))
+        guide = None if self._detail is None else self._detail.guide(dense)
+        return Features(guide, self._last_block.fuse(dense, x))
 
     @property
     def texture_type(self) -> torch.dtype | None:
@@ -112,18 +107,20 @@ class Inference:
         path; axes are block row, block column, row and column in the block, colour.
         """
         coarse = self._last.seen(features.fused)
-        fine = None if self._detail is None else self._detail.seen(texture, features.dense)
+        fine = None if self._detail is None else self._detail.seen(texture, features.guide)
         height = features.fused.shape[2]
         for first in range(0, height, 2 * rows):
             last = min(first + 2 * rows, height)
-            packed = self._activate(self._last(coarse, first, last))
+            packed = pixels_last(self._last(coarse, first, last))
             if self._detail is None:
-                yield pixels_last(packed).float().unflatten(2, (PACK, PACK, 3))
+                yield self._activate(packed, out=packed).float().unflatten(2, (PACK, PACK, 3))
                 continue
             # Both meet at H/4: the colours of one pixel lie side by side in either.
-            picture = self._detail(fine, 2 * first, 2 * last)
+            cells = 3 * DETAIL_PACK**2
+            picture = packed.new_empty(2 * packed.shape[0], 2 * packed.shape[1], cells)
             blocks = split_blocks(picture)
-            blocks += pixels_last(packed).view(blocks.shape)
+            self._activate(packed.view(blocks.shape), out=blocks)
+            self._detail(fine, 2 * first, 2 * last, onto=channels_first(picture))
             yield picture.float().unflatten(2, (DETAIL_PACK, DETAIL_PACK, 3))
 
     def __call__(self, mosaic: torch.Tensor) -> torch.Tensor:
@@ -138,15 +135,17 @@ class Inference:
 
 @dataclass(frozen=True)
 class Features:
-    """What `widen` found at H/8: all features of the last dense block, and the 16 fused from them."""
+    """What `widen` found at H/8: the 16 channels fused from the last dense block, and the 64 that it
+    tells the detail path, where there is one."""
 
-    dense: torch.Tensor
+    guide: torch.Tensor | None
     fused: torch.Tensor
 
     def rows(self, first: int, last: int) -> "Features":
         """A strip of them; rows of the 1/16 grid."""
         strip = slice(2 * first, 2 * last)
-        return Features(self.dense[:, :, strip], self.fused[:, :, strip])
+        guide = None if self.guide is None else self.guide[:, :, strip]
+        return Features(guide, self.fused[:, :, strip])
 
 
 def pixels_last(x: torch.Tensor) -> torch.Tensor:
@@ -159,18 +158,29 @@ def channels_first(x: torch.Tensor) -> torch.Tensor:
     return x.permute(2, 0, 1)[None]
 
 
-def _pointwise(
-    x: torch.Tensor, weight: torch.Tensor, added: torch.Tensor | None = None
+def _convolve(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    onto: torch.Tensor | None,
+    padding: tuple[int, int],
+    groups: int,
+    relu: bool,
 ) -> torch.Tensor:
-    """A 1x1 convolution of (1, C, h, w) in channels_last, weight (C, D), as the matrix product that
-    it is: (h, w, D). PyTorch's own way takes twice the time here. `added` is (h, w, D) or (D,)."""
-    pixels = pixels_last(x)
-    flat = pixels.flatten(0, 1)
-    if added is None:
-        product = flat @ weight
-    else:
-        product = torch.addmm(added.flatten(0, -2) if added.ndim > 1 else added, flat, weight)
-    return product.view(*pixels.shape[:2], -1)
+    """A convolution of (1, C, h, w) in channels_last, added to `onto` in place where that is given,
+    then a ReLU of the sum: all at once by oneDNN, called as PyTorch's compiler calls it."""
+    if not torch.backends.mkldnn.is_available():  # as in PyTorch for some processors
+        result = F.conv2d(x, weight, bias, padding=padding, groups=groups)
+        result = result if onto is None else onto.add_(result)
+        return result.relu_() if relu else result
+    shape = list(padding), [1, 1], [1, 1], groups  # padding, stride, dilation
+    if onto is None:
+        attribute = "relu" if relu else "none"
+        return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *shape, attribute, [], "")
+    attribute = "relu" if relu else None
+    return torch.ops.mkldnn._convolution_pointwise_.binary(
+        onto, x, weight, bias, *shape, "add", 1.0, attribute, [], None
+    )
 
 
 def _packed_planes(mosaic: torch.Tensor) -> torch.Tensor:
@@ -181,11 +191,11 @@ def _packed_planes(mosaic: torch.Tensor) -> torch.Tensor:
     return channels_first(pixels.permute(0, 3, 2, 5, 1, 4).reshape(rows, columns, -1))
 
 
-def with_neighbours(x: torch.Tensor, first: int, last: int) -> torch.Tensor:
-    """Some rows of (1, C, h, w) and one more on either side, for a 3x3 convolution; zeros beyond x."""
-    top, bottom = with_halo(first, last, x.shape[2], 1)
-    rows, missing = x[:, :, top:bottom], (top - (first - 1), last + 1 - bottom)
-    return F.pad(rows, (0, 0, *missing)) if any(missing) else rows
+def framed_by_rows(x: torch.Tensor) -> torch.Tensor:
+    """(1, C, h, w) whose first and last row are made zeros, in place: what a 3x3 convolution sees
+    beyond the rows between."""
+    x[:, :, :: x.shape[2] - 1] = 0
+    return x
 
 
 def split_blocks(x: torch.Tensor) -> torch.Tensor:
@@ -225,60 +235,76 @@ def detail_layers(network: DetailNet) -> list[tuple[torch.Tensor, torch.Tensor]]
 
 
 class _Convolution:
-    """A 3x3 convolution of (1, C, h, w)."""
+    """A convolution of (1, C, h, w), whose channels may come in several tensors, a weight for each."""
 
-    def __init__(self, owner: Inference, weight: torch.Tensor, bias: torch.Tensor, padding=1):
-        self._weight, self._bias = owner._laid_out(weight), owner._laid_out(bias)
-        self._padding = padding
+    def __init__(
+        self,
+        owner: Inference,
+        weights: Sequence[torch.Tensor],
+        bias: torch.Tensor | None = None,
+        *,
+        padding: tuple[int, int] = (0, 0),
+        groups: int = 1,
+        relu: bool = False,
+    ):
+        self._weights = [owner._laid_out(weight) for weight in weights]
+        self._bias = None if bias is None else owner._laid_out(bias)
+        self._padding, self._groups, self._relu = padding, groups, relu
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(x, self._weight, self._bias, padding=self._padding)
+    def __call__(self, *parts: torch.Tensor, onto: torch.Tensor | None = None) -> torch.Tensor:
+        """A new tensor, or `onto` with the result added in place."""
+        bias = self._bias
+        for part, weight in zip(parts, self._weights, strict=True):
+            relu = self._relu and part is parts[-1]
+            onto = _convolve(part, weight, bias, onto, self._padding, self._groups, relu)
+            bias = None
+        return onto
 
 
 class _Last:
     """The layer before UnPack."""
 
     def __init__(self, network: LLPackNet, owner: Inference):
-        self._convolution = _Convolution(owner, *last_layer(network), padding=(0, 1))
+        weight, bias = last_layer(network)
+        self._convolution = _Convolution(owner, [weight], bias, padding=(0, 1))
 
     def __call__(self, seen: torch.Tensor, first: int, last: int) -> torch.Tensor:
-        """(1, 192, last - first, W/8) of some rows of `seen`."""
-        return self._convolution(with_neighbours(seen, first, last))
+        """(1, 192, last - first, W/8) of some rows of what it sees."""
+        return self._convolution(seen[:, :, first : last + 2])
 
     def seen(self, fused: torch.Tensor) -> torch.Tensor:
-        """What it sees of the 16 channels at H/8."""
-        return fused
+        """What it sees of the 16 channels at H/8: a row of zeros more on either side."""
+        return F.pad(fused, (0, 0, 1, 1))
 
 
 class _Dense:
-    """A dense block with one buffer for all its features."""
+    """A dense block. What a layer adds stays a tensor of its own: of slices of one buffer for all of
+    them oneDNN would make copies before each convolution."""
 
     def __init__(self, block: DenseBlock, owner: Inference):
-        self._layers = [owner._laid_out(layer.conv.weight) for layer in block.dense_layers]
-        self._fuse = owner._as_matrix(block.conv_1x1.weight)
+        channels = block.conv_1x1.out_channels
+        self._layers = [
+            _Convolution(owner, _by_layer(layer.conv.weight, channels), padding=(1, 1), relu=True)
+            for layer in block.dense_layers
+        ]
+        self._fuse = _Convolution(owner, _by_layer(block.conv_1x1.weight, channels))
 
-    def dense(self, x: torch.Tensor) -> torch.Tensor:
-        channels, height, width = x.shape[1:]
-        shape = (1, channels + GROWTH * DENSE_LAYERS, height + 2, width)
-        padded = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
-        padded[:, :, 0 :: height + 1] = 0
-        features = padded[:, :, 1:-1]
-        features[:, :channels] = x
-        for weight in self._layers:
-            rows = max(1, _LARGEST_COPY // (width * channels * x.element_size()))
-            for first in range(0, height, rows):
-                last = min(first + rows, height)
-                grown = F.conv2d(padded[:, :channels, first : last + 2], weight, padding=(0, 1))
-                into = features[:, channels : channels + GROWTH, first:last]
-                torch.clamp_min(grown, 0, out=into)
-            channels += GROWTH
+    def dense(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """x and what the layers add to it."""
+        features = [x]
+        for layer in self._layers:
+            features.append(layer(*features))
         return features
 
-    def fuse(self, features: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        return channels_first(_pointwise(features, self._fuse, pixels_last(x)))
+    def fuse(self, features: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        return self._fuse(*features, onto=x.clone())
 
-    def visible(self, features: torch.Tensor) -> torch.Tensor:
-        return features
+
+def _by_layer(weight: torch.Tensor, channels: int) -> list[torch.Tensor]:
+    """A weight in or after a dense block of so many channels, cut into what it makes of the block's
+    input and of each layer so far."""
+    layers = (weight.shape[1] - channels) // GROWTH
+    return list(weight.split([channels, *layers * [GROWTH]], 1))
 
 
 class _Detail:
@@ -286,33 +312,35 @@ class _Detail:
 
     def __init__(self, network: DetailNet, owner: Inference):
         guide, *layers, last = detail_layers(network)
-        self._guide = owner._as_matrix(guide[0])
-        self._guide_bias = owner._laid_out(guide[1])
-        self._layers = [_Convolution(owner, *layer) for layer in layers]
-        self._last = _Convolution(owner, *last, padding=(0, 1))
+        self._guide = _Convolution(owner, _by_layer(guide[0], PACK**2 // 4), guide[1])
+        self._layers = [
+            _Convolution(owner, [weight], bias, padding=(rows, 1), relu=True)
+            for (weight, bias), rows in zip(layers, (1, 2), strict=True)  # see `seen`
+        ]
+        self._last = _Convolution(owner, [last[0]], last[1], padding=(0, 1))
+        self.texture_type = owner.precision
 
-    def __call__(self, seen: torch.Tensor, first: int, last: int) -> torch.Tensor:
-        """(last - first, W/4, 48): what is added, block row and column, then colour."""
-        return pixels_last(self._last(with_neighbours(seen, first, last)))
-
-    @property
-    def texture_type(self) -> torch.dtype:
-        return self._guide.dtype
+    def __call__(self, seen: torch.Tensor, first: int, last: int, onto: torch.Tensor) -> None:
+        """Add the correction of some rows to their picture, (1, 48, last - first, W/4)."""
+        self._last(seen[:, :, first : last + 2], onto=onto)
 
     def texture(self, mosaic: torch.Tensor, into: torch.Tensor) -> None:
         into.copy_(compress(mosaic))
 
-    def seen(self, texture: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """What the last convolution sees: (1, 32, h/4, W/4)."""
-        guide = _pointwise(features, self._guide, self._guide_bias)
+    def guide(self, features: list[torch.Tensor]) -> torch.Tensor:
+        """What the dense features say, (1, 64, h, w)."""
+        return self._guide(*features)
+
+    def seen(self, texture: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
+        """What the last convolution sees, a row of zeros more on either side: (1, 32, h/4 + 2, W/4)."""
         cells = DETAIL_PACK**2
         height, width = (side // DETAIL_PACK for side in texture.shape)
         x = torch.empty(height, width, 2 * cells, dtype=guide.dtype)
         blocks = split_blocks(x[..., :cells])
-        blocks.copy_(guide.view(blocks.shape))
+        blocks.copy_(pixels_last(guide).view(blocks.shape))
         pixels = texture.view(height, DETAIL_PACK, width, DETAIL_PACK).transpose(1, 2)
         x[..., cells:].unflatten(2, (DETAIL_PACK, DETAIL_PACK)).copy_(pixels)
         x = channels_first(x)
         for layer in self._layers:
-            x = layer(x).relu_()
-        return x
+            x = layer(x)
+        return framed_by_rows(x)

@@ -19,10 +19,10 @@ from llpack.inference import (
     Inference,
     channels_first,
     detail_layers,
+    framed_by_rows,
     last_layer,
     pixels_last,
     split_blocks,
-    with_neighbours,
 )
 from llpack.network import (
     COMPRESSION,
@@ -185,10 +185,6 @@ class _Dense:
         # The frame goes along: cheaper than to cut it off before.
         return self._fuse(framed)[..., 1:-1, 1:-1] + x
 
-    def visible(self, framed: torch.Tensor) -> torch.Tensor:
-        """Without the frame's rows, so that strips of it are; the columns stay."""
-        return framed[:, :, 1:-1]
-
 
 class _Last:
     """The layer before UnPack, from float values to float values."""
@@ -228,26 +224,29 @@ class _Detail:
         self._first, self._second, self._third = (
             _Convolution(*layer, seen, into, relu=into is not None, padding=padding)
             for layer, seen, into, padding in zip(
-                layers, (self._inputs, *grown), (*grown, None), ((0, 0), (1, 1), (0, 1)), strict=True
+                layers, (self._inputs, *grown), (*grown, None), ((0, 0), (2, 1), (0, 1)), strict=True
             )
         )
 
-    def __call__(self, seen: torch.Tensor, first: int, last: int) -> torch.Tensor:
-        # Where it needs zeros around, it gets code 0: no channel has values below after a ReLU.
-        return pixels_last(self._third(with_neighbours(seen, first, last)))
+    def __call__(self, seen: torch.Tensor, first: int, last: int, onto: torch.Tensor) -> None:
+        onto += self._third(seen[:, :, first : last + 2])
 
-    def seen(self, texture: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        guide = pixels_last(self._guide(features)[..., 1:-1])
+    def guide(self, framed: torch.Tensor) -> torch.Tensor:
+        guide = self._guide(framed)[..., 1:-1, 1:-1]
+        return guide.contiguous(memory_format=torch.channels_last)
+
+    def seen(self, texture: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
         height, width = (side // DETAIL_PACK for side in texture.shape)
         cells = DETAIL_PACK**2
         codes = self._inputs.framed(height, width)
         # As words of four codes, which move at once.
         inner = codes.view(torch.int32)[1:-1, 1:-1]
         blocks = split_blocks(inner[..., : cells // 4])
-        blocks.copy_(guide.contiguous().view(torch.int32).view(blocks.shape))
+        blocks.copy_(pixels_last(guide).view(torch.int32).view(blocks.shape))
         words = texture.view(torch.int32).view(height, DETAIL_PACK, width)
         inner[..., cells // 4 :] = words.transpose(1, 2)
-        return self._second(self._first(channels_first(codes)))
+        # Zeros around are code 0: no channel has values below after a ReLU.
+        return framed_by_rows(self._second(self._first(channels_first(codes))))
 
     def texture(self, mosaic: torch.Tensor, into: torch.Tensor) -> None:
         """Write the codes of `compress(mosaic)`, (h, W), a few rows at a time."""
