@@ -50,7 +50,7 @@ def restore_all(
         return 0
     _remove_leftovers({target.parent for _, target, _ in waiting})
     restorer = load_restorer(weights, precision)
-    print(f"Weights: {restorer.weights.name}, {restorer.weights.source}")
+    print(f"Weights: {restorer.weights.name}, {restorer.weights.source}; in {restorer.precision}")
     for note in restorer.weights.notes:
         print(note)
     failures = 0

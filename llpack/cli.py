@@ -49,6 +49,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     restore.add_argument("--format", choices=("jpg", "png", "tiff"), help="default: jpg")
     restore.add_argument("--overwrite", action="store_true", help="replace existing pictures")
+    restore.add_argument(
+        "--precision", choices=("int8", "bfloat16", "float32"),
+        help="default: the fastest whose picture is right on this machine",
+    )  # fmt: skip
     _add_weights(restore)
 
     inspect = _command(commands, "inspect", _inspect, "print what is read from a RAW file")
@@ -182,6 +186,7 @@ def _restore(options) -> int:
         format=options.format,
         overwrite=options.overwrite,
         weights=options.weights,
+        precision=options.precision,
     )
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from tiny_weights import write_folder
 
 from llpack.cli import main
+from llpack.precision import PRECISIONS
 from llpack.raw import read_raw
 
 
@@ -70,6 +71,23 @@ def test_from_a_photo_to_a_dark_raw_to_a_picture(photo, tmp_path, weights, run):
     assert "x100 (chosen)" in said
     pixels = tifffile.imread(picture)
     assert (pixels.shape, pixels.dtype) == ((80, 112, 3), np.uint16)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_precision_can_be_chosen(precision, photo, tmp_path, run):
+    raw, picture = tmp_path / "dark.dng", tmp_path / "restored.png"
+    run(*darken(photo, raw))
+    code, said, refused = run("restore", raw, "-o", picture, "--precision", precision)
+    if code:  # not on this machine
+        assert f"cannot run in {precision} on this machine" in refused and not picture.exists()
+    else:
+        assert f"; in {precision}" in said and picture.exists()
+
+
+def test_an_unknown_precision_is_refused(photo, tmp_path, run):
+    code, _, refused = run("restore", photo, "-o", tmp_path / "x.png", "--precision", "float16")
+    assert code == 2
+    assert all(name in refused for name in PRECISIONS)
 
 
 def test_restore_a_folder_with_a_bad_file(photo, tmp_path, weights, run):
