@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     restore.add_argument("--format", choices=("jpg", "png", "tiff"), help="default: jpg")
     restore.add_argument("--overwrite", action="store_true", help="replace existing pictures")
-    restore.add_argument(
+    restore.add_argument(  # `precision.PRECISIONS`, for which PyTorch would be imported here
         "--precision", choices=("int8", "bfloat16", "float32"),
         help="default: the fastest whose picture is right on this machine",
     )  # fmt: skip
