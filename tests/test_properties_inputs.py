@@ -197,6 +197,7 @@ def ready(monkeypatch):
     )
     restorer = SimpleNamespace(
         restore=lambda *arguments, **options: restored,
+        precision="float32",
         weights=SimpleNamespace(name="a name", source="a test", notes=()),
     )
     monkeypatch.setattr(batch, "load_restorer", lambda spec, precision: restorer)
