@@ -36,6 +36,10 @@ LOOK_HALO = 3 * DENSE_LAYERS
 WIDEN_HALO = DENSE_LAYERS // 2
 DRAW_HALO = 1
 
+_ROWS = 16  # of the mosaic, at once: they stay in the cache from one step to the next
+# A number as wide as four of so many bytes.
+_FOUR = {1: torch.int32, 2: torch.int64, 4: torch.complex128}
+
 
 class Inference:
     """LLPackNet or DetailNet, folded and laid out for speed, in float32 or bfloat16.
@@ -95,7 +99,8 @@ class Inference:
 
     def texture(self, mosaic: torch.Tensor, into: torch.Tensor) -> None:
         """Write the mosaic (1, 1, h, W) as the detail path sees it, (h, W)."""
-        self._detail.texture(mosaic[0, 0], into)
+        for rows, seen in zip(mosaic[0, 0].split(_ROWS), into.split(_ROWS), strict=True):
+            self._detail.texture(rows, seen)
 
     def draw(
         self, features: "Features", texture: torch.Tensor | None, rows: int
@@ -202,6 +207,21 @@ def split_blocks(x: torch.Tensor) -> torch.Tensor:
     """(2 * h, 2 * w, C) -> (h, w, 2, 2, C), the same memory: a pixel shuffle undone, whose runs of C
     values stay together."""
     return x.unflatten(0, (-1, 2)).unflatten(2, (-1, 2)).transpose(1, 2)
+
+
+def in_fours(x: torch.Tensor) -> torch.Tensor:
+    """(..., 4 * n) -> (..., n), the same memory: what is only moved moves faster four at a time."""
+    return x.view(_FOUR[x.element_size()])
+
+
+def fill_detail_input(x: torch.Tensor, texture: torch.Tensor, guide: torch.Tensor) -> None:
+    """Write what the detail path sees, (h/4, W/4, 32): its share of the guide (1, 64, h/8, W/8) and its
+    16 pixels of the mosaic, (h, W)."""
+    x = in_fours(x)
+    blocks = split_blocks(x[..., :DETAIL_PACK])
+    blocks.copy_(in_fours(pixels_last(guide)).view(blocks.shape))
+    rows = in_fours(texture).view(x.shape[0], DETAIL_PACK, x.shape[1])
+    x[..., DETAIL_PACK:] = rows.transpose(1, 2)
 
 
 def last_layer(network: LLPackNet) -> tuple[torch.Tensor, torch.Tensor]:
@@ -333,13 +353,9 @@ class _Detail:
 
     def seen(self, texture: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
         """What the last convolution sees, a row of zeros more on either side: (1, 32, h/4 + 2, W/4)."""
-        cells = DETAIL_PACK**2
         height, width = (side // DETAIL_PACK for side in texture.shape)
-        x = torch.empty(height, width, 2 * cells, dtype=guide.dtype)
-        blocks = split_blocks(x[..., :cells])
-        blocks.copy_(pixels_last(guide).view(blocks.shape))
-        pixels = texture.view(height, DETAIL_PACK, width, DETAIL_PACK).transpose(1, 2)
-        x[..., cells:].unflatten(2, (DETAIL_PACK, DETAIL_PACK)).copy_(pixels)
+        x = torch.empty(height, width, 2 * DETAIL_PACK**2, dtype=guide.dtype)
+        fill_detail_input(x, texture, guide)
         x = channels_first(x)
         for layer in self._layers:
             x = layer(x)

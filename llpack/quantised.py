@@ -19,10 +19,10 @@ from llpack.inference import (
     Inference,
     channels_first,
     detail_layers,
+    fill_detail_input,
     framed_by_rows,
     last_layer,
     pixels_last,
-    split_blocks,
 )
 from llpack.network import (
     COMPRESSION,
@@ -36,7 +36,6 @@ from llpack.network import (
 
 _TOP = 255  # the largest code of a value
 _WEIGHT_TOP = 127
-_ROWS = 16  # of the mosaic, at once: they stay in the cache from one step to the next
 
 
 @torch.inference_mode()
@@ -237,21 +236,14 @@ class _Detail:
 
     def seen(self, texture: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
         height, width = (side // DETAIL_PACK for side in texture.shape)
-        cells = DETAIL_PACK**2
         codes = self._inputs.framed(height, width)
-        # As words of four codes, which move at once.
-        inner = codes.view(torch.int32)[1:-1, 1:-1]
-        blocks = split_blocks(inner[..., : cells // 4])
-        blocks.copy_(pixels_last(guide).view(torch.int32).view(blocks.shape))
-        words = texture.view(torch.int32).view(height, DETAIL_PACK, width)
-        inner[..., cells // 4 :] = words.transpose(1, 2)
+        fill_detail_input(codes[1:-1, 1:-1], texture, guide)
         # Zeros around are code 0: no channel has values below after a ReLU.
         return framed_by_rows(self._second(self._first(channels_first(codes))))
 
     def texture(self, mosaic: torch.Tensor, into: torch.Tensor) -> None:
-        """Write the codes of `compress(mosaic)`, (h, W), a few rows at a time."""
+        """Write the codes of `compress(mosaic)`."""
         step, zero = self._inputs.step[-1].item(), self._inputs.zero[-1].item()
-        for rows, codes in zip(mosaic.split(_ROWS), into.split(_ROWS), strict=True):
-            # x * rsqrt(step^2 * (|x| + c)) is compress(x) / step.
-            values = rows.abs().add_(COMPRESSION).mul_(step**2).rsqrt_().mul_(rows)
-            codes.copy_(values.add_(zero + 0.5).clamp_(0, _TOP).short())
+        # x * rsqrt(step^2 * (|x| + c)) is compress(x) / step.
+        values = mosaic.abs().add_(COMPRESSION).mul_(step**2).rsqrt_().mul_(mosaic)
+        into.copy_(values.add_(zero + 0.5).clamp_(0, _TOP).short())
