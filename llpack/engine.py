@@ -44,7 +44,6 @@ from llpack.weights import Weights, load_weights
 LOOK_POSITIONS = 48_000
 WIDEN_POSITIONS = 26_000
 TAKE_POSITIONS = 4_000
-DRAW_POSITIONS = 6_000
 BAND_POSITIONS = 3_000
 PLAIN_ROWS = 512  # of the mosaic, in one strip of the plain picture; even
 
@@ -209,7 +208,8 @@ class Restorer:
         for strip in cut(rows, light.grid, WIDEN_POSITIONS, WIDEN_HALO + DRAW_HALO):
             with stages("network"):
                 features = self._inference.widen(seen[strip.top : strip.bottom])
-            drawn = cut((strip.first, strip.last), light.grid, DRAW_POSITIONS, DRAW_HALO, self.threads)
+            # One strip for each thread.
+            drawn = cut((strip.first, strip.last), light.grid, WIDEN_POSITIONS, DRAW_HALO, self.threads)
             draw = partial(self._draw_strip, light, canvas, features, textures, strip.top)
             # A thread that has no strip left finishes what others have drawn.
             finish = [partial(self._finish, canvas)] * self.threads

@@ -112,7 +112,6 @@ class Inference:
         path; axes are block row, block column, row and column in the block, colour.
         """
         coarse = self._last.seen(features.fused)
-        fine = None if self._detail is None else self._detail.seen(texture, features.guide)
         height = features.fused.shape[2]
         for first in range(0, height, 2 * rows):
             last = min(first + 2 * rows, height)
@@ -125,7 +124,8 @@ class Inference:
             picture = packed.new_empty(2 * packed.shape[0], 2 * packed.shape[1], cells)
             blocks = split_blocks(picture)
             self._activate(packed.view(blocks.shape), out=blocks)
-            self._detail(fine, 2 * first, 2 * last, onto=channels_first(picture))
+            onto = channels_first(picture)
+            self._detail(texture, features.guide, 2 * first, 2 * last, onto)
             yield picture.float().unflatten(2, (DETAIL_PACK, DETAIL_PACK, 3))
 
     def __call__(self, mosaic: torch.Tensor) -> torch.Tensor:
@@ -196,10 +196,11 @@ def _packed_planes(mosaic: torch.Tensor) -> torch.Tensor:
     return channels_first(pixels.permute(0, 3, 2, 5, 1, 4).reshape(rows, columns, -1))
 
 
-def framed_by_rows(x: torch.Tensor) -> torch.Tensor:
-    """(1, C, h, w) whose first and last row are made zeros, in place: what a 3x3 convolution sees
-    beyond the rows between."""
-    x[:, :, :: x.shape[2] - 1] = 0
+def with_zeros_outside(x: torch.Tensor, first: int, height: int) -> torch.Tensor:
+    """(1, C, h, w), rows of a picture from row `first` on. Those that lie outside of its `height` rows
+    become zeros, in place: what a 3x3 convolution sees there."""
+    x[:, :, : max(0, -first)] = 0
+    x[:, :, height - first :] = 0
     return x
 
 
@@ -214,14 +215,18 @@ def in_fours(x: torch.Tensor) -> torch.Tensor:
     return x.view(_FOUR[x.element_size()])
 
 
-def fill_detail_input(x: torch.Tensor, texture: torch.Tensor, guide: torch.Tensor) -> None:
-    """Write what the detail path sees, (h/4, W/4, 32): its share of the guide (1, 64, h/8, W/8) and its
-    16 pixels of the mosaic, (h, W)."""
-    x = in_fours(x)
+def fill_detail_input(x: torch.Tensor, texture: torch.Tensor, guide: torch.Tensor, first: int) -> None:
+    """Write what the detail path sees at H/4: its share of the guide (1, 64, h/8, W/8) and its 16
+    pixels of the mosaic, (h, W).
+
+    x : (rows, W/4, 32), from row `first` on, which is even; what lies outside of the mosaic is left
+    """
+    top, bottom = max(first, 0), min(first + x.shape[0], texture.shape[0] // DETAIL_PACK)
+    x = in_fours(x)[top - first : bottom - first]
     blocks = split_blocks(x[..., :DETAIL_PACK])
-    blocks.copy_(in_fours(pixels_last(guide)).view(blocks.shape))
-    rows = in_fours(texture).view(x.shape[0], DETAIL_PACK, x.shape[1])
-    x[..., DETAIL_PACK:] = rows.transpose(1, 2)
+    blocks.copy_(in_fours(pixels_last(guide[:, :, top // 2 : bottom // 2])).view(blocks.shape))
+    pixels = in_fours(texture[DETAIL_PACK * top : DETAIL_PACK * bottom])
+    x[..., DETAIL_PACK:] = pixels.view(x.shape[0], DETAIL_PACK, x.shape[1]).transpose(1, 2)
 
 
 def last_layer(network: LLPackNet) -> tuple[torch.Tensor, torch.Tensor]:
@@ -334,15 +339,21 @@ class _Detail:
         guide, *layers, last = detail_layers(network)
         self._guide = _Convolution(owner, _by_layer(guide[0], PACK**2 // 4), guide[1])
         self._layers = [
-            _Convolution(owner, [weight], bias, padding=(rows, 1), relu=True)
-            for (weight, bias), rows in zip(layers, (1, 2), strict=True)  # see `seen`
+            _Convolution(owner, [weight], bias, padding=(0, 1), relu=True) for weight, bias in layers
         ]
         self._last = _Convolution(owner, [last[0]], last[1], padding=(0, 1))
         self.texture_type = owner.precision
 
-    def __call__(self, seen: torch.Tensor, first: int, last: int, onto: torch.Tensor) -> None:
+    def __call__(
+        self, texture: torch.Tensor, guide: torch.Tensor, first: int, last: int, onto: torch.Tensor
+    ) -> None:
         """Add the correction of some rows to their picture, (1, 48, last - first, W/4)."""
-        self._last(seen[:, :, first : last + 2], onto=onto)
+        height = texture.shape[0] // DETAIL_PACK
+        x = self._seen(texture, guide, first, last)
+        # Each convolution sees a row more on either side than it makes.
+        for layer, more in zip(self._layers, (2, 1), strict=True):
+            x = with_zeros_outside(layer(x), first - more, height)
+        self._last(x, onto=onto)
 
     def texture(self, mosaic: torch.Tensor, into: torch.Tensor) -> None:
         into.copy_(compress(mosaic))
@@ -351,12 +362,9 @@ class _Detail:
         """What the dense features say, (1, 64, h, w)."""
         return self._guide(*features)
 
-    def seen(self, texture: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
-        """What the last convolution sees, a row of zeros more on either side: (1, 32, h/4 + 2, W/4)."""
+    def _seen(self, texture: torch.Tensor, guide: torch.Tensor, first: int, last: int) -> torch.Tensor:
+        """What the first convolution sees, (1, 32, last - first + 6, W/4)."""
         height, width = (side // DETAIL_PACK for side in texture.shape)
-        x = torch.empty(height, width, 2 * DETAIL_PACK**2, dtype=guide.dtype)
-        fill_detail_input(x, texture, guide)
-        x = channels_first(x)
-        for layer in self._layers:
-            x = layer(x)
-        return framed_by_rows(x)
+        x = torch.empty(last - first + 8, width, 2 * DETAIL_PACK**2, dtype=guide.dtype)
+        fill_detail_input(x, texture, guide, first - 4)
+        return with_zeros_outside(channels_first(x), first - 4, height)[:, :, 1:-1]

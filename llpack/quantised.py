@@ -20,9 +20,9 @@ from llpack.inference import (
     channels_first,
     detail_layers,
     fill_detail_input,
-    framed_by_rows,
     last_layer,
     pixels_last,
+    with_zeros_outside,
 )
 from llpack.network import (
     COMPRESSION,
@@ -223,23 +223,25 @@ class _Detail:
         self._first, self._second, self._third = (
             _Convolution(*layer, seen, into, relu=into is not None, padding=padding)
             for layer, seen, into, padding in zip(
-                layers, (self._inputs, *grown), (*grown, None), ((0, 0), (2, 1), (0, 1)), strict=True
+                layers, (self._inputs, *grown), (*grown, None), ((0, 0), (0, 1), (0, 1)), strict=True
             )
         )
 
-    def __call__(self, seen: torch.Tensor, first: int, last: int, onto: torch.Tensor) -> None:
-        onto += self._third(seen[:, :, first : last + 2])
+    def __call__(
+        self, texture: torch.Tensor, guide: torch.Tensor, first: int, last: int, onto: torch.Tensor
+    ) -> None:
+        height, width = (side // DETAIL_PACK for side in texture.shape)
+        codes = self._inputs.framed(last - first + 6, width)
+        fill_detail_input(codes[:, 1:-1], texture, guide, first - 4)
+        x = channels_first(codes[1:-1])
+        # Zeros outside are code 0: no channel has values below after a ReLU.
+        x = with_zeros_outside(self._first(x), first - 2, height)
+        x = with_zeros_outside(self._second(x), first - 1, height)
+        onto += self._third(x)
 
     def guide(self, framed: torch.Tensor) -> torch.Tensor:
         guide = self._guide(framed)[..., 1:-1, 1:-1]
         return guide.contiguous(memory_format=torch.channels_last)
-
-    def seen(self, texture: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
-        height, width = (side // DETAIL_PACK for side in texture.shape)
-        codes = self._inputs.framed(height, width)
-        fill_detail_input(codes[1:-1, 1:-1], texture, guide)
-        # Zeros around are code 0: no channel has values below after a ReLU.
-        return framed_by_rows(self._second(self._first(channels_first(codes))))
 
     def texture(self, mosaic: torch.Tensor, into: torch.Tensor) -> None:
         """Write the codes of `compress(mosaic)`."""

@@ -127,7 +127,6 @@ def cut_into_strips(monkeypatch):
     monkeypatch.setattr(engine, "LOOK_POSITIONS", 1)  # 36 rows of the 1/16 grid, the least
     monkeypatch.setattr(engine, "WIDEN_POSITIONS", 1)
     monkeypatch.setattr(engine, "TAKE_POSITIONS", 1)  # 4 rows
-    monkeypatch.setattr(engine, "DRAW_POSITIONS", 1)
     monkeypatch.setattr(engine, "BAND_POSITIONS", 1)
 
 
