@@ -236,7 +236,7 @@ class Restorer:
             mosaic = light.strip(strip.top, strip.bottom)
         own = slice(strip.first - top, strip.last - top)
         with stages("network"):
-            low[:, :, own] = self._inference.take(mosaic)[:, :, strip.own]
+            low[:, :, own] = self._inference.take(mosaic, strip.own)
             mosaic = mosaic[:, :, _pixels(strip.own)]
             if texture is not None:
                 self._inference.texture(mosaic, texture[_pixels(own)])

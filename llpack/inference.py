@@ -57,7 +57,7 @@ class Inference:
         weight, bias = (
             torch.cat([getattr(head, name) for head in heads]) for name in ("weight", "bias")
         )
-        self._heads = _Convolution(self, [weight], bias, padding=(1, 1), groups=4, relu=True)
+        self._heads = _Convolution(self, [weight], bias, padding=(0, 1), groups=4, relu=True)
         self._squeeze = _Convolution(self, [network.before_identity.weight])
         self._after = [_Convolution(self, [part]) for part in network.after_rdb.weight.chunk(3, 1)]
         self._prepare(network)
@@ -73,9 +73,11 @@ class Inference:
         tensor = tensor.detach().to(self.precision)
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
-    def take(self, mosaic: torch.Tensor) -> torch.Tensor:
-        """(1, 1, h, W) amplified mosaic -> (1, 64, h/16, W/16); h and W multiples of 16."""
-        return self._squeeze(self._heads(_packed_planes(mosaic.to(self.precision))))
+    def take(self, mosaic: torch.Tensor, own: slice) -> torch.Tensor:
+        """(1, 1, h, W) amplified mosaic, h and W multiples of 16 -> its rows `own` of the 1/16 grid,
+        (1, 64, rows, W/16); the row before and the row after are seen, too."""
+        packed = _packed_planes(mosaic.to(self.precision), own.start - 1, own.stop + 1)
+        return self._squeeze(self._heads(packed))
 
     def look(self, low: torch.Tensor) -> torch.Tensor:
         """The network's body: (1, 64, h/16, W/16) from `take`, to the same shape."""
@@ -130,7 +132,8 @@ class Inference:
 
     def __call__(self, mosaic: torch.Tensor) -> torch.Tensor:
         """A whole mosaic at once, both sides multiples of 16: (1, 3, H, W)."""
-        features, texture = self.widen(self.look(self.take(mosaic))), None
+        low = self.take(mosaic, slice(0, mosaic.shape[2] // STRIDE))
+        features, texture = self.widen(self.look(low)), None
         if self.texture_type is not None:
             texture = torch.empty(mosaic.shape[2:], dtype=self.texture_type)
             self.texture(mosaic, texture)
@@ -188,12 +191,15 @@ def _convolve(
     )
 
 
-def _packed_planes(mosaic: torch.Tensor) -> torch.Tensor:
-    """`pack` of every plane of the CFA, (1, 1, h, W) -> (1, 256, h/16, W/16) in channels_last memory,
-    in one copy."""
+def _packed_planes(mosaic: torch.Tensor, top: int, bottom: int) -> torch.Tensor:
+    """`pack` of every plane of the CFA, (1, 1, h, W) -> (1, 256, bottom - top, W/16) in channels_last
+    memory, in one copy: rows `top` to `bottom` of the 1/16 grid, zeros outside of the mosaic."""
     rows, columns = mosaic.shape[2] // STRIDE, mosaic.shape[3] // STRIDE
-    pixels = mosaic.view(rows, PACK, CFA_PERIOD, columns, PACK, CFA_PERIOD)
-    return channels_first(pixels.permute(0, 3, 2, 5, 1, 4).reshape(rows, columns, -1))
+    planes = mosaic.new_empty(bottom - top, columns, CFA_PERIOD, CFA_PERIOD, PACK, PACK)
+    first, last = max(top, 0), min(bottom, rows)
+    pixels = mosaic.view(rows, PACK, CFA_PERIOD, columns, PACK, CFA_PERIOD)[first:last]
+    planes[first - top : last - top] = pixels.permute(0, 3, 2, 5, 1, 4)
+    return with_zeros_outside(channels_first(planes.flatten(2)), top, rows)
 
 
 def with_zeros_outside(x: torch.Tensor, first: int, height: int) -> torch.Tensor:

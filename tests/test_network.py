@@ -186,13 +186,27 @@ def impulse(*shape: int, source: int, side: int) -> torch.Tensor:
 @torch.inference_mode()
 def test_halos_are_the_receptive_fields():
     inference = positive_linear(LLPackNet())
-    for step, halo in ((inference.take, TAKE_HALO), (inference.look, LOOK_HALO)):
-        rows, source = 2 * halo + 5, halo + 2
-        if step == inference.take:
-            seen = step(impulse(1, rows * STRIDE, 4 * STRIDE, source=source, side=STRIDE))
-        else:
-            seen = step(impulse(64, rows, 4, source=source, side=1))
+
+    def take(rows: int, source: int) -> torch.Tensor:
+        mosaic = impulse(1, rows * STRIDE, 4 * STRIDE, source=source, side=STRIDE)
+        return inference.take(mosaic, slice(0, rows))
+
+    def look(rows: int, source: int) -> torch.Tensor:
+        return inference.look(impulse(64, rows, 4, source=source, side=1))
+
+    for step, halo in ((take, TAKE_HALO), (look, LOOK_HALO)):
+        source = halo + 2
+        seen = step(2 * halo + 5, source)
         assert reached(seen[0].transpose(0, 1), source) == set(range(-halo, halo + 1))
+
+
+@torch.inference_mode()
+def test_rows_are_taken_as_from_the_whole_mosaic():
+    torch.manual_seed(2)
+    inference, mosaic = Inference(LLPackNet()), torch.rand(1, 1, 6 * STRIDE, 4 * STRIDE)
+    whole = inference.take(mosaic, slice(0, 6))
+    for own in (slice(0, 2), slice(2, 4), slice(5, 6)):
+        torch.testing.assert_close(inference.take(mosaic, own), whole[:, :, own])
 
 
 @torch.inference_mode()
