@@ -16,15 +16,16 @@ def measured(monkeypatch, tmp_path):
         calls.append((name, path.name, threads))
         speed = 1 + sum(one == calls[-1] for one in calls)
         seconds = speed * {"plain": 4.0, "whole": 2.0, "eager": 3.0}.get(name, 1.0)
-        rates = {"float32": 100.0, "bfloat16": 50.0, "int8": 400.0} if name == "limit" else {}
         mebibytes = {"import": 100, "plain": 500, "whole": 300}.get(name, 200)
         return {
             "seconds": seconds,
             "peak_mib": mebibytes + 20 * ("61mp" in path.name),
-            "precision": "int8",
+            "precision": "float32" if "float32" in name else "int8",
             "gmac": 80.0,
+            "limit_float32": 100.0,
+            "limit_bfloat16": 50.0,
+            "limit_int8": 400.0,
             "held_mib": 50.0,
-            **rates,
         }
 
     monkeypatch.setattr(benchmark, "run_case", run_case)
@@ -68,6 +69,8 @@ def test_limits_are_those_of_the_precision(measured):
     ratios = benchmark.ratios(results["rounds"][0], {})
     assert ratios["network, times the limit in its own precision"] == pytest.approx(seconds / 0.2)
     assert ratios["network, times the limit in bfloat16"] == pytest.approx(seconds / 1.6)
+    seconds = results["rounds"][0]["network_float32"]["seconds"]
+    assert ratios["float32 network, times the limit in float32"] == pytest.approx(seconds / 0.8)
 
 
 def test_growth_leaves_out_what_must_be_held(measured):
