@@ -25,14 +25,14 @@ from llpack.inference import (
     TAKE_HALO,
     WIDEN_HALO,
     Features,
-    pixels_last,
 )
 from llpack.machine import keep_freed_memory, peak_memory_mib, usable_cpus
+from llpack.memory_layout import pixels_last
 from llpack.packing import PACK, STRIDE, pad_to_stride
 from llpack.precision import fastest_inference, inference_in
 from llpack.raw import RawFrame
 from llpack.rendering import Demosaic, place_strip, render_strip
-from llpack.softening import softened
+from llpack.softening import soften
 from llpack.strips import LatestRows, cut, with_halo
 from llpack.weights import Weights, load_weights
 
@@ -250,18 +250,27 @@ class Restorer:
             texture = _pixel_rows(textures[strip.top : strip.bottom])
         height = max(1, BAND_POSITIONS // light.columns)
         bands = self._inference.draw(features, texture, height)
-        if light.convention == "camera":  # the authors' weights are left as they are
-            bands = softened(bands)
+        above = None  # the band before, whose last pixels the next one may still change
         for row in range(strip.top, strip.bottom, height):
             with stages("network"):
                 band = next(bands)
-            first, last = max(row, strip.first), min(row + height, strip.last)
-            if first >= last:
-                continue  # halo
-            blocks = STRIDE // band.shape[2]  # block rows behind one row of the 1/16 grid
             with stages("render"):
-                canvas.paint(first, last, band[(first - row) * blocks : (last - row) * blocks])
-                canvas.finish_one()  # most often an earlier one
+                if light.convention == "camera":  # the authors' weights are left as they are
+                    soften(band, above)
+                self._paint(canvas, strip, row - height, above)
+            above = band
+        with stages("render"):
+            self._paint(canvas, strip, row, above)
+
+    def _paint(self, canvas, strip, top, band) -> None:
+        """The strip's own rows of a band, or of none, that begins at row `top` of the grid."""
+        if band is None:
+            return
+        blocks = STRIDE // band.shape[2]  # block rows behind one row of the 1/16 grid
+        first, last = max(top, strip.first), min(top + len(band) // blocks, strip.last)
+        if first < last:  # not all halo
+            canvas.paint(first, last, band[(first - top) * blocks : (last - top) * blocks])
+            canvas.finish_one()  # most often an earlier one
 
     def _finish(self, canvas, stages) -> None:
         with stages("render"):

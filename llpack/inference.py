@@ -16,6 +16,16 @@ from functools import partial
 import torch
 from torch.nn import functional as F
 
+from llpack.memory_layout import (
+    channels_first,
+    detail_layers,
+    fill_detail_input,
+    last_layer,
+    packed_planes,
+    pixels_last,
+    split_blocks,
+    with_zeros_outside,
+)
 from llpack.network import (
     DENSE_LAYERS,
     DETAIL_PACK,
@@ -25,11 +35,11 @@ from llpack.network import (
     LLPackNet,
     compress,
 )
-from llpack.packing import CFA_PERIOD, PACK, STRIDE
+from llpack.packing import PACK, STRIDE
 
 # Rows of the 1/16 grid that each step needs beyond its own on either side to be exact: one for each
 # 3x3 convolution at that scale; in `widen` six at H/8, two of which make a row of the grid. In `draw`
-# the nearest pixels of the next block must be exact, too, for `softened`: they see one more row
+# the nearest pixels of the next block must be exact, too, for `softening`: they see one more row
 # at H/8 in the last layer, and three at H/4 in the detail path, both within a row of the grid.
 TAKE_HALO = 1
 LOOK_HALO = 3 * DENSE_LAYERS
@@ -37,8 +47,6 @@ WIDEN_HALO = DENSE_LAYERS // 2
 DRAW_HALO = 1
 
 _ROWS = 16  # of the mosaic, at once: they stay in the cache from one step to the next
-# A number as wide as four of so many bytes.
-_FOUR = {1: torch.int32, 2: torch.int64, 4: torch.complex128}
 
 
 class Inference:
@@ -76,7 +84,7 @@ class Inference:
     def take(self, mosaic: torch.Tensor, own: slice) -> torch.Tensor:
         """(1, 1, h, W) amplified mosaic, h and W multiples of 16 -> its rows `own` of the 1/16 grid,
         (1, 64, rows, W/16); the row before and the row after are seen, too."""
-        packed = _packed_planes(mosaic.to(self.precision), own.start - 1, own.stop + 1)
+        packed = packed_planes(mosaic.to(self.precision), own.start - 1, own.stop + 1)
         return self._squeeze(self._heads(packed))
 
     def look(self, low: torch.Tensor) -> torch.Tensor:
@@ -156,16 +164,6 @@ class Features:
         return Features(guide, self.fused[:, :, strip])
 
 
-def pixels_last(x: torch.Tensor) -> torch.Tensor:
-    """(1, C, h, w) in channels_last memory -> (h, w, C), the same memory."""
-    return x[0].permute(1, 2, 0)
-
-
-def channels_first(x: torch.Tensor) -> torch.Tensor:
-    """The way back: (h, w, C) -> (1, C, h, w), the same memory."""
-    return x.permute(2, 0, 1)[None]
-
-
 def _convolve(
     x: torch.Tensor,
     weight: torch.Tensor,
@@ -189,80 +187,6 @@ def _convolve(
     return torch.ops.mkldnn._convolution_pointwise_.binary(
         onto, x, weight, bias, *shape, "add", 1.0, attribute, [], None
     )
-
-
-def _packed_planes(mosaic: torch.Tensor, top: int, bottom: int) -> torch.Tensor:
-    """`pack` of every plane of the CFA, (1, 1, h, W) -> (1, 256, bottom - top, W/16) in channels_last
-    memory, in one copy: rows `top` to `bottom` of the 1/16 grid, zeros outside of the mosaic."""
-    rows, columns = mosaic.shape[2] // STRIDE, mosaic.shape[3] // STRIDE
-    planes = mosaic.new_empty(bottom - top, columns, CFA_PERIOD, CFA_PERIOD, PACK, PACK)
-    first, last = max(top, 0), min(bottom, rows)
-    pixels = mosaic.view(rows, PACK, CFA_PERIOD, columns, PACK, CFA_PERIOD)[first:last]
-    planes[first - top : last - top] = pixels.permute(0, 3, 2, 5, 1, 4)
-    return with_zeros_outside(channels_first(planes.flatten(2)), top, rows)
-
-
-def with_zeros_outside(x: torch.Tensor, first: int, height: int) -> torch.Tensor:
-    """(1, C, h, w), rows of a picture from row `first` on. Those that lie outside of its `height` rows
-    become zeros, in place: what a 3x3 convolution sees there."""
-    x[:, :, : max(0, -first)] = 0
-    x[:, :, height - first :] = 0
-    return x
-
-
-def split_blocks(x: torch.Tensor) -> torch.Tensor:
-    """(2 * h, 2 * w, C) -> (h, w, 2, 2, C), the same memory: a pixel shuffle undone, whose runs of C
-    values stay together."""
-    return x.unflatten(0, (-1, 2)).unflatten(2, (-1, 2)).transpose(1, 2)
-
-
-def in_fours(x: torch.Tensor) -> torch.Tensor:
-    """(..., 4 * n) -> (..., n), the same memory: what is only moved moves faster four at a time."""
-    return x.view(_FOUR[x.element_size()])
-
-
-def fill_detail_input(x: torch.Tensor, texture: torch.Tensor, guide: torch.Tensor, first: int) -> None:
-    """Write what the detail path sees at H/4: its share of the guide (1, 64, h/8, W/8) and its 16
-    pixels of the mosaic, (h, W).
-
-    x : (rows, W/4, 32), from row `first` on, which is even; what lies outside of the mosaic is left
-    """
-    top, bottom = max(first, 0), min(first + x.shape[0], texture.shape[0] // DETAIL_PACK)
-    x = in_fours(x)[top - first : bottom - first]
-    blocks = split_blocks(x[..., :DETAIL_PACK])
-    blocks.copy_(in_fours(pixels_last(guide[:, :, top // 2 : bottom // 2])).view(blocks.shape))
-    pixels = in_fours(texture[DETAIL_PACK * top : DETAIL_PACK * bottom])
-    x[..., DETAIL_PACK:] = pixels.view(x.shape[0], DETAIL_PACK, x.shape[1]).transpose(1, 2)
-
-
-def last_layer(network: LLPackNet) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight and bias of the layer before UnPack, its rows in the order that `draw` wants.
-
-    UnPack's own order (row, column, colour) is already that of pixels side by side. Only where the
-    detail path follows at H/4 do the 2x2 phases of a block come first: see `split_blocks`.
-    """
-    weight, bias = network.final[2].weight, network.final[2].bias
-    if not isinstance(network, DetailNet):
-        return weight, bias
-    coarse = PACK // DETAIL_PACK
-    rows = torch.arange(3 * PACK**2).reshape(coarse, DETAIL_PACK, coarse, DETAIL_PACK, 3)
-    order = rows.permute(0, 2, 1, 3, 4).reshape(-1)
-    return weight[order], bias[order]
-
-
-def detail_layers(network: DetailNet) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Weight and bias of the guide, its phases first, and of the detail path's three convolutions,
-    the last with the colours of a pixel side by side."""
-    coarse, cells = PACK // DETAIL_PACK, DETAIL_PACK**2
-    phases = torch.arange(coarse**2 * cells).reshape(cells, coarse**2).T.reshape(-1)
-    colours = torch.arange(3 * cells).reshape(3, cells).T.reshape(-1)
-    first, second, last = (x for x in network.detail if isinstance(x, torch.nn.Conv2d))
-    return [
-        (network.guide.weight[phases], network.guide.bias[phases]),
-        (first.weight, first.bias),
-        (second.weight, second.bias),
-        (last.weight[colours], last.bias[colours]),
-    ]
 
 
 class _Convolution:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import torch
 
-from llpack.inference import (
-    Inference,
+from llpack.inference import Inference
+from llpack.memory_layout import (
     channels_first,
     detail_layers,
     fill_detail_input,

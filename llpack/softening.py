@@ -6,7 +6,6 @@ step that is high is the picture's and stays.
 """
 
 import functools
-from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -18,20 +17,14 @@ _BORDER_STEP = 0.04
 _SHARES = 1 / 8, 3 / 8, -3 / 8, -1 / 8
 
 
-def softened(bands: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """The bands of a packed picture from top to bottom, (h/p, W/p, p, p, 3) each (see
-    `Inference.draw`), changed in place. A band follows when the one below it has been drawn."""
-    above = None
-    for band in bands:
-        blocks = PACK // band.shape[2]
-        _soften_rows(band[blocks - 1 : -1 : blocks], band[blocks::blocks])
-        if above is not None:
-            _soften_rows(above[-1:], band[:1])
-            _soften_columns(above)
-            yield above
-        above = band
-    _soften_columns(above)
-    yield above
+def soften(band: torch.Tensor, above: torch.Tensor | None) -> None:
+    """Soften, in place, the borders within a band of a packed picture and the one to the band `above`,
+    softened before it, if there is any: (h/p, W/p, p, p, 3) each, see `Inference.draw`."""
+    _soften_columns(band)
+    blocks = PACK // band.shape[2]
+    _soften_rows(band[blocks - 1 : -1 : blocks], band[blocks::blocks])
+    if above is not None:
+        _soften_rows(above[-1:], band[:1])
 
 
 def _soften_rows(above: torch.Tensor, below: torch.Tensor) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 
 
 def with_ramps(encoded: np.ndarray) -> np.ndarray:
-    """Low steps between blocks of 8 pixels as ramps: (H, W, 3), first from row to row."""
-    for axis in (0, 1):
+    """Low steps between blocks of 8 pixels as ramps: (H, W, 3), first from column to column."""
+    for axis in (1, 0):
         lines = np.moveaxis(encoded.copy(), axis, 0)
         for border in range(8, len(lines) - 1, 8):
             step = lines[border] - lines[border - 1]

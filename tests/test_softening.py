@@ -6,7 +6,7 @@ import torch
 from softening_formula import with_ramps
 from test_area_light import FACTORS, packed
 
-from llpack.softening import softened
+from llpack.softening import soften
 
 
 def unpacked(blocks: torch.Tensor) -> np.ndarray:
@@ -15,9 +15,11 @@ def unpacked(blocks: torch.Tensor) -> np.ndarray:
 
 
 def in_bands(picture: np.ndarray, side: int, heights: list[int]) -> np.ndarray:
-    """`softened`, in bands of so many pixels."""
-    rows = [height // side for height in heights]
-    return np.concatenate([unpacked(band) for band in softened(packed(picture, side).split(rows))])
+    """`soften`, in bands of so many pixels."""
+    bands = packed(picture, side).split([height // side for height in heights])
+    for band, above in zip(bands, (None, *bands[:-1]), strict=True):
+        soften(band, above)
+    return np.concatenate([unpacked(band) for band in bands])
 
 
 @pytest.mark.parametrize("side", FACTORS)
