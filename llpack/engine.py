@@ -44,7 +44,7 @@ from llpack.weights import Weights, load_weights
 LOOK_POSITIONS = 48_000
 WIDEN_POSITIONS = 26_000
 TAKE_POSITIONS = 4_000
-BAND_POSITIONS = 3_000
+BAND_POSITIONS = 1_600
 PLAIN_ROWS = 512  # of the mosaic, in one strip of the plain picture; even
 
 
