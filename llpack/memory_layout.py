@@ -48,7 +48,7 @@ def split_blocks(x: torch.Tensor) -> torch.Tensor:
     return x.unflatten(0, (-1, 2)).unflatten(2, (-1, 2)).transpose(1, 2)
 
 
-def in_fours(x: torch.Tensor) -> torch.Tensor:
+def _in_fours(x: torch.Tensor) -> torch.Tensor:
     """(..., 4 * n) -> (..., n), the same memory: what is only moved moves faster four at a time."""
     return x.view(_FOUR[x.element_size()])
 
@@ -60,10 +60,10 @@ def fill_detail_input(x: torch.Tensor, texture: torch.Tensor, guide: torch.Tenso
     x : (rows, W/4, 32), from row `first` on, which is even; what lies outside of the mosaic is left
     """
     top, bottom = max(first, 0), min(first + x.shape[0], texture.shape[0] // DETAIL_PACK)
-    x = in_fours(x)[top - first : bottom - first]
+    x = _in_fours(x)[top - first : bottom - first]
     blocks = split_blocks(x[..., :DETAIL_PACK])
-    blocks.copy_(in_fours(pixels_last(guide[:, :, top // 2 : bottom // 2])).view(blocks.shape))
-    pixels = in_fours(texture[DETAIL_PACK * top : DETAIL_PACK * bottom])
+    blocks.copy_(_in_fours(pixels_last(guide[:, :, top // 2 : bottom // 2])).view(blocks.shape))
+    pixels = _in_fours(texture[DETAIL_PACK * top : DETAIL_PACK * bottom])
     x[..., DETAIL_PACK:] = pixels.view(x.shape[0], DETAIL_PACK, x.shape[1]).transpose(1, 2)
 
 
